@@ -1,0 +1,179 @@
+"""The typed shape of the configuration, and where the files that fill it are.
+
+Only the root is registered with Hydra: its typed children then check every group file and every override
+on the command line, and the files in conf/ stay bare YAML.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+SHIPPED_PROMPTS_DIR = PACKAGE_DIR / "prompt_sets"
+
+
+class Weights(StrEnum):
+    """Where the model's weights come from."""
+
+    auto = "auto"
+    pretrained = "pretrained"
+    random = "random"
+
+
+class TokenizerName(StrEnum):
+    """The tokenizer: the model's own, or the one that mistral-common ships."""
+
+    auto = "auto"
+    mistral_v3 = "mistral_v3"
+
+
+class QuantizationName(StrEnum):
+    """How the linear layers' weights are stored."""
+
+    none = "none"
+    int8 = "int8"
+    nf4 = "nf4"
+
+
+class SplitName(StrEnum):
+    """What a test row must not share with a training row."""
+
+    random = "random"
+    by_request = "by_request"
+
+
+class TrackingName(StrEnum):
+    """Which service keeps the runs."""
+
+    wandb = "wandb"
+    none = "none"
+
+
+class TrackingMode(StrEnum):
+    """Whether a run is sent as it goes, or kept for a later `wandb sync`."""
+
+    auto = "auto"
+    online = "online"
+    offline = "offline"
+
+
+@dataclass
+class LanguageModelConfig:
+    """A model, its tokenizer and, where it is written down, its exact architecture."""
+
+    name: str = MISSING
+    weights: Weights = Weights.auto
+    tokenizer: TokenizerName = TokenizerName.auto
+    architecture: dict[str, Any] | None = None
+    revision: str | None = None
+
+
+@dataclass
+class ModelConfig(LanguageModelConfig):
+    """A model, and the one that takes its place on a machine without CUDA."""
+
+    stand_in: LanguageModelConfig | None = None
+
+
+@dataclass
+class QuantizationConfig:
+    """How the linear layers' weights are stored."""
+
+    name: QuantizationName = MISSING
+
+
+@dataclass
+class DecodingConfig:
+    """How the next token is chosen, and when a request ends."""
+
+    temperature: float = 0.0
+    stop_at_eos: bool = False
+
+
+@dataclass
+class PromptSetConfig:
+    """Which prompts are fed to the model, and how many tokens each generates."""
+
+    name: str = MISSING
+    path: str = MISSING
+    max_new_tokens: int | None = None
+    prompt_tokens: list[int] | None = None
+    limit: int | None = None
+
+
+@dataclass
+class CollectConfig:
+    """The measuring protocol."""
+
+    warmup: int = 16
+    repetitions: int = 1
+
+
+@dataclass
+class FeaturesConfig:
+    """The columns of a token row that the regressor sees."""
+
+    columns: list[str] = MISSING
+
+
+@dataclass
+class SplitConfig:
+    """How rows are divided between fitting and testing."""
+
+    name: SplitName = MISSING
+    test_size: float = 0.2
+    seed: int = 0
+
+
+@dataclass
+class TrackingConfig:
+    """Where runs are logged."""
+
+    name: TrackingName = MISSING
+    mode: TrackingMode = TrackingMode.auto
+    project: str = "llmlat"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    max_table_rows: int = 10_000
+
+
+@dataclass
+class Config:
+    """The whole configuration of one run."""
+
+    name: str = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
+    engine: dict[str, Any] = field(default_factory=dict)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    prompt_set: PromptSetConfig = field(default_factory=PromptSetConfig)
+    collect: CollectConfig = field(default_factory=CollectConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    regressor: dict[str, Any] = field(default_factory=dict)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    seed: int = 0
+    device: str = "auto"
+    dataset: str | None = None
+    datasets_dir: str = "outputs/datasets"
+    reference: str | None = None
+
+
+def config_dir() -> Path:
+    """Return the folder of the config groups: the checkout's conf/, or the one inside the wheel."""
+    checkout = PACKAGE_DIR.parent / "conf"
+    return checkout if (checkout / "config.yaml").is_file() else PACKAGE_DIR / "conf"
+
+
+def register() -> None:
+    """Teach Hydra the root schema, and the folder of the shipped prompts."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver(
+        "shipped_prompts", lambda name: str(SHIPPED_PROMPTS_DIR / name), replace=True
+    )

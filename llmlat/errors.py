@@ -1,0 +1,21 @@
+"""Errors that a person can act on: one line saying what, which config key, and what to do."""
+
+
+class LlmlatError(Exception):
+    """A failure with a known cause, shown as one line and without a traceback."""
+
+
+class ConfigError(LlmlatError):
+    """A setting that cannot work; the message names its config key."""
+
+
+class ModelError(LlmlatError):
+    """A model that cannot be found, loaded or quantised here."""
+
+
+class MeasurementError(LlmlatError):
+    """A measurement that broke off; the rows of completed requests are on disk."""
+
+
+class DatasetError(LlmlatError):
+    """A dataset that cannot be read, trusted or written."""
