@@ -9,7 +9,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from llmlat.errors import ConfigError
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 SHIPPED_PROMPTS_DIR = PACKAGE_DIR / "prompt_sets"
@@ -167,6 +170,22 @@ def config_dir() -> Path:
     """Return the folder of the config groups: the checkout's conf/, or the one inside the wheel."""
     checkout = PACKAGE_DIR.parent / "conf"
     return checkout if (checkout / "config.yaml").is_file() else PACKAGE_DIR / "conf"
+
+
+def from_composed(composed: DictConfig) -> Config:
+    """Turn a composed configuration into plain objects; no `DictConfig` goes further than this.
+
+    Raises
+    ------
+    ConfigError
+        Where a value is still missing.
+    """
+    try:
+        settings = OmegaConf.to_object(composed)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key}: has no value yet; give it one, {error.full_key}=...") from error
+    assert isinstance(settings, Config)
+    return settings
 
 
 def register() -> None:

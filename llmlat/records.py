@@ -51,8 +51,12 @@ COLUMNS: tuple[Column, ...] = (
         "requests",
         "Requests that this process had measured before this one; 0 is the first after loading the model.",
     ),
-    Column("is_warmup", pa.bool_(), "", "Whether the protocol generated this token to warm up, not to count."),
-    Column("token_index", pa.int32(), "tokens", "Index of the generated token; token 0 comes out of prefill."),
+    Column(
+        "is_warmup", pa.bool_(), "", "Whether the protocol generated this token to warm up, not to count."
+    ),
+    Column(
+        "token_index", pa.int32(), "tokens", "Index of the generated token; token 0 comes out of prefill."
+    ),
     Column("phase", pa.string(), "", "prefill for token 0, decode for the others."),
     Column("prompt_tokens", pa.int32(), "tokens", "Tokens in the prompt, as the model is fed them."),
     Column(

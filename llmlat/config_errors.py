@@ -1,0 +1,77 @@
+"""Hydra's and OmegaConf's complaints in one line: what, which key, what to do."""
+
+import difflib
+import re
+from dataclasses import fields, is_dataclass
+from typing import get_args, get_type_hints
+
+from llmlat.config import Config
+
+
+def explain(error: Exception) -> str:
+    """Return one line for an error of composing the configuration.
+
+    Parameters
+    ----------
+    error : Exception
+        Of Hydra or OmegaConf.
+    """
+    text = str(error)
+    missing_option = re.search(
+        r"Could not find '(.+)/([^/']+)'\s+Available options in '.+':\n((?:\t.+\n)+)", text
+    )
+    if missing_option:
+        group, option, listed = missing_option.groups()
+        options = listed.split()
+        return f"{_plus(group)}{group}={option}: no such option{_did_you_mean(option, options)}. There are: {', '.join(options)}."
+    unknown_key = re.search(r"Could not override '([\w.]+)'\.\s+To append to your config", text)
+    if unknown_key:
+        return _unknown_key(unknown_key[1])
+    if "No match in the defaults list" in text:
+        return " ".join(text.split())
+    if error.__cause__ is not None and "full_key" in str(error.__cause__):
+        return _from_omegaconf(error.__cause__)
+    if "full_key" in text:
+        return _from_omegaconf(error)
+    return " ".join(line.strip() for line in text.splitlines() if "hydra.cc" not in line)
+
+
+def _plus(group: str) -> str:
+    return "+" if group == "experiment" else ""
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _unknown_key(key: str) -> str:
+    parent, _, leaf = key.rpartition(".")
+    known = known_keys(parent)
+    if not known:
+        hint = (
+            f"; +{key}=VALUE adds it, if the class it goes to takes it"
+            if parent in {"regressor", "engine"}
+            else ""
+        )
+        return f"{key}: no such key{hint}. --cfg job shows the keys there are."
+    where = f"{parent} has" if parent else "the groups and keys are"
+    return f"{key}: no such key{_did_you_mean(leaf, known)}. {where} {', '.join(known)}.".replace("?. ", "? ")
+
+
+def known_keys(parent: str) -> list[str]:
+    """Return the keys below a dotted path of the typed configuration; empty where it is not typed."""
+    node: type | None = Config
+    for part in filter(None, parent.split(".")):
+        hint = get_type_hints(node).get(part) if node is not None else None
+        candidates = [hint, *get_args(hint)]
+        node = next((c for c in candidates if isinstance(c, type) and is_dataclass(c)), None)
+    return [f.name for f in fields(node)] if node is not None and is_dataclass(node) else []
+
+
+def _from_omegaconf(error: BaseException) -> str:
+    first, *rest = str(error).splitlines()
+    key = next((line.split("full_key:")[1].strip() for line in rest if "full_key:" in line), "")
+    if "issing mandatory value" in first:
+        return f"{key}: has no value yet; give it one, {key}=..."
+    return f"{key}: {first}."

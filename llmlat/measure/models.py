@@ -1,0 +1,146 @@
+"""Loading a model: from its weights where they can be had, from a seed otherwise, quantised on the way in."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from llmlat.config import QuantizationName
+from llmlat.errors import LlmlatError, ModelError
+from llmlat.measure.device import is_out_of_memory
+from llmlat.measure.sources import ModelSource
+
+
+def compute_dtype(quantization: QuantizationName, device: torch.device) -> torch.dtype:
+    """Return the dtype of everything that is not quantised.
+
+    LLM.int8() multiplies in float16 and would cast at every call from anything else. CPUs are quickest in
+    float32.
+    """
+    if device.type == "cpu":
+        return torch.float32
+    return torch.float16 if quantization is QuantizationName.int8 else torch.bfloat16
+
+
+def load_model(
+    source: ModelSource, quantization: QuantizationName, device: torch.device, seed: int
+) -> PreTrainedModel:
+    """Load a model, ready to generate.
+
+    Parameters
+    ----------
+    source : ModelSource
+        From `llmlat.measure.sources.find_model`.
+    quantization : QuantizationName
+    device : torch.device
+    seed : int
+        Seeds weights that are initialised at random.
+
+    Raises
+    ------
+    ModelError
+        Where bitsandbytes cannot run here, memory runs out, or the weights cannot be read.
+    """
+    quiet_libraries()
+    if quantization is not QuantizationName.none:
+        _check_bitsandbytes(quantization, device)
+    options: dict[str, Any] = {
+        "dtype": compute_dtype(quantization, device),
+        "device_map": {"": str(device)},
+        "quantization_config": _quantization_config(quantization, device),
+    }
+    with _explained(source, quantization, device):
+        if source.weights == "random":
+            model = _initialise(source, options, device, seed)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                source.location,
+                config=source.hf_config,
+                revision=source.revision,
+                local_files_only=source.local_files_only,
+                **options,
+            )
+    model.eval().requires_grad_(False)
+    return model
+
+
+def _initialise(source: ModelSource, options: dict[str, Any], device: torch.device, seed: int) -> Any:
+    """Initialise the architecture at random, and quantise it by the same path as pretrained weights."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.device(device):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(source.hf_config, dtype=options["dtype"])
+    if options["quantization_config"] is None:
+        return model
+    return type(model).from_pretrained(
+        None, config=source.hf_config, state_dict=model.state_dict(), **options
+    )
+
+
+def _quantization_config(quantization: QuantizationName, device: torch.device) -> BitsAndBytesConfig | None:
+    if quantization is QuantizationName.int8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if quantization is QuantizationName.nf4:
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=compute_dtype(quantization, device),
+        )
+    return None
+
+
+def _check_bitsandbytes(quantization: QuantizationName, device: torch.device) -> None:
+    """Quantise and run one small layer: a library that cannot must be found out before gigabytes are loaded."""
+    try:
+        import bitsandbytes as bnb
+
+        layer = (
+            bnb.nn.Linear8bitLt(64, 64, has_fp16_weights=False, threshold=6.0)
+            if quantization is QuantizationName.int8
+            else bnb.nn.Linear4bit(64, 64, quant_type="nf4")
+        )
+        with torch.inference_mode():
+            layer.to(device)(torch.ones(1, 64, dtype=compute_dtype(quantization, device), device=device))
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"quantization={quantization}: bitsandbytes cannot run on {device} here ({reason}); "
+            "install a build for this machine, or use quantization=none."
+        ) from error
+
+
+@contextmanager
+def _explained(source: ModelSource, quantization: QuantizationName, device: torch.device) -> Iterator[None]:
+    """Turn what can go wrong while loading into one line."""
+    try:
+        yield
+    except LlmlatError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise ModelError(
+                f"model={source.name}: out of memory on {device} while loading it with quantization={quantization}; "
+                "use quantization=nf4, a smaller model, or a device with more memory."
+            ) from error
+        if isinstance(error, OSError | ValueError):
+            reason = str(error).splitlines()[0]
+            raise ModelError(
+                f"model.name={source.name}: its weights cannot be loaded ({reason}); "
+                "check model.name, or use model.weights=random."
+            ) from error
+        raise
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' notes a layer and call out of the output, and progress bars out of pipes."""
+    # MatMul8bitLt warns of its cast at every call; the dtype is chosen in `compute_dtype` and recorded.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    transformers_logging.set_verbosity_error()
+    if sys.stderr.isatty():
+        transformers_logging.enable_progress_bar()
+    else:
+        transformers_logging.disable_progress_bar()

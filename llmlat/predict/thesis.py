@@ -1,0 +1,136 @@
+"""The thesis beside ours: its published figures, and a verdict on each of its claims from the data at hand.
+
+The rules of the verdicts stand here, in code, so that a verdict can be argued with.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from llmlat.predict.effects import Slope, decode_curvature, decode_slopes
+
+REFERENCE: dict[str, Any] = {
+    "source": "A Predictive Modeling Approach to Estimate Per-Token Inference Latency in Large Language Models",
+    "model": "Mistral-7B-Instruct-v0.3, 8-bit (bitsandbytes)",
+    "n_events": 471,
+    "n_train": 376,
+    "n_test": 95,
+    "mae_ms": 34.0332,
+    "rmse_ms": 159.1067,
+    "intercept_ms": 390.9156,
+    "coefficients": {"context_length": 48.7500, "prompt_tokens": -4.2815},
+}
+
+CONFIRMED = "confirmed"
+NOT_CONFIRMED = "not confirmed here"
+UNTOLD = "cannot be told from this data"
+
+DOMINANT_R2 = 0.5
+SUFFICIENT_MAPE = 0.10
+SUFFICIENT_RATIO = 1.10
+
+
+def verdicts(
+    metrics: dict[str, Any], rows: pd.DataFrame, contrast: pd.DataFrame | None
+) -> list[dict[str, str]]:
+    """Judge the thesis's claims.
+
+    Parameters
+    ----------
+    metrics : dict
+        What `llmlat.predict.results.analyse` has computed so far.
+    rows : DataFrame
+        All token rows.
+    contrast : DataFrame or None
+        Token rows of the same measurement with the other engine (with a key-value cache where `rows` are
+        without, and the reverse), where they have been measured.
+
+    Returns
+    -------
+    list of dict
+        `claim`, `verdict` and `evidence`, in the order of the thesis.
+    """
+    slopes = decode_slopes(rows)
+    judged = [
+        ("Context size is the dominant driver", *_dominant_context(metrics, slopes)),
+        ("Longer prompts slightly lower the later latency", *_longer_prompts(slopes)),
+        (
+            "Latency is O(N) with a KV cache and grows faster without one",
+            *_growth(metrics["engine"], rows, contrast),
+        ),
+        ("A lightweight linear model suffices", *_linear_suffices(metrics)),
+    ]
+    return [{"claim": claim, "verdict": verdict, "evidence": evidence} for claim, verdict, evidence in judged]
+
+
+def _dominant_context(metrics: dict[str, Any], slopes: dict[str, Slope] | None) -> tuple[str, str]:
+    """Confirmed where the scaled coefficient leads, the decode slope is above 0, and half the variance follows."""
+    coefficients = metrics["coefficients"] or {}
+    r2 = metrics["without_warmup_and_prefill"]["refit"]["r2"]
+    if slopes is None or r2 is None or not {"context_length", "prompt_tokens"} <= set(coefficients):
+        return UNTOLD, "It takes a linear regressor on both features and decode rows of at least 4 requests."
+    context = coefficients["context_length"]["scaled_ms"]
+    prompt = coefficients["prompt_tokens"]["scaled_ms"]
+    alone = slopes["context_alone"]
+    leads = context > abs(prompt)
+    evidence = (
+        f"Scaled coefficients: context {context:+.2f} ms, prompt {prompt:+.2f} ms. On steady decode rows, 1,000 more "
+        f"tokens of context cost {alone}, and both features together explain {max(r2, 0):.0%} of the variance of the "
+        "test rows."
+    )
+    return (CONFIRMED if leads and alone.low_ms > 0 and r2 >= DOMINANT_R2 else NOT_CONFIRMED), evidence
+
+
+def _longer_prompts(slopes: dict[str, Slope] | None) -> tuple[str, str]:
+    """Confirmed where, at equal context, the interval of the prompt's slope lies below 0."""
+    if slopes is None:
+        return UNTOLD, "It takes decode rows of at least 4 requests."
+    slope = slopes["prompt_tokens"]
+    evidence = f"At equal context, 1,000 more prompt tokens change a decode step by {slope} (95 % interval over requests)."
+    return (CONFIRMED if slope.high_ms < 0 else NOT_CONFIRMED), evidence
+
+
+def _growth(engine: str, rows: pd.DataFrame, contrast: pd.DataFrame | None) -> tuple[str, str]:
+    """Confirmed where growth with a cache is at most linear, and without one the slope is clearly steeper."""
+    if engine not in {"eager", "no_cache"}:
+        return UNTOLD, f"It takes engine=eager and engine=no_cache; this is {engine}."
+    cached, uncached = (rows, contrast) if engine == "eager" else (contrast, rows)
+    slope_of = {name: _alone(frame) for name, frame in (("with", cached), ("without", uncached))}
+    known = [
+        f"{name} a cache {slope} per 1,000 tokens" for name, slope in slope_of.items() if slope is not None
+    ]
+    bend = decode_curvature(cached) if cached is not None else None
+    if slope_of["with"] is None or slope_of["without"] is None or bend is None:
+        other = "no_cache" if engine == "eager" else "eager"
+        return (
+            UNTOLD,
+            f"Growth of a decode step: {'; '.join(known)}. Half of it: run the same with engine={other}.",
+        )
+    linear = bend.low_ms <= 0
+    faster = slope_of["without"].low_ms > slope_of["with"].high_ms
+    evidence = (
+        f"Growth of a decode step: {'; '.join(known)}. With a cache the bend away from a line is {bend} per "
+        f"(1,000 tokens)², {'not above' if linear else 'above'} 0."
+    )
+    return (CONFIRMED if linear and faster else NOT_CONFIRMED), evidence
+
+
+def _alone(rows: pd.DataFrame | None) -> Slope | None:
+    slopes = None if rows is None else decode_slopes(rows)
+    return None if slopes is None else slopes["context_alone"]
+
+
+def _linear_suffices(metrics: dict[str, Any]) -> tuple[str, str]:
+    """Confirmed where it is near a boosted-tree model, beats the median, and misses by at most a tenth."""
+    grouped, trees = metrics["splits"]["by_request"], metrics["nonlinear_check"]
+    if grouped.get("mae_ms") is None or trees is None or metrics["coefficients"] is None:
+        return UNTOLD, "It takes a linear regressor, and enough requests to hold some out."
+    mae, median = grouped["mae_ms"], grouped["baselines"]["median"]["mae_ms"]
+    evidence = (
+        f"On held-out requests the mean error is {mae:.2f} ms ({grouped['mape']:.0%} of the latency); boosted trees "
+        f"on the same features reach {trees['mae_ms']:.2f} ms, always guessing the median {median:.2f} ms."
+    )
+    suffices = (
+        mae <= SUFFICIENT_RATIO * trees["mae_ms"] and mae < median and grouped["mape"] <= SUFFICIENT_MAPE
+    )
+    return (CONFIRMED if suffices else NOT_CONFIRMED), evidence
