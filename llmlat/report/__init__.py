@@ -1,0 +1,78 @@
+"""Results made readable: a terminal summary, figures, markdown and one self-contained page.
+
+What is said is decided once (`tables`, `story`, `plots`), and each output only renders it, so that the page,
+the markdown and the terminal never disagree.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from llmlat.report import plots, style
+from llmlat.report.markdown import markdown
+from llmlat.report.page import page
+from llmlat.report.terminal import print_summary
+
+__all__ = ["figures", "print_summary", "write"]
+
+
+def figures(metrics: Mapping[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, Figure]:
+    """Draw the figures that the data allows, by name.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        As docs/metrics.md describes.
+    rows : pandas.DataFrame
+        Every token row, warm-up included.
+    predictions : pandas.DataFrame
+        The test rows with `predicted_ms`.
+
+    Returns
+    -------
+    dict of str to matplotlib.figure.Figure
+    """
+    drawn = plots.draw(metrics, rows, predictions)
+    return {name: plot.figure for name, plot in drawn.items() if plot.figure is not None}
+
+
+def write(
+    folder: Path, metrics: Mapping[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame
+) -> dict[str, Path]:
+    """Write report.html, report.md and figures/*.svg into a run's folder, each whole or not at all.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The run's folder.
+    metrics, rows, predictions
+        As for `figures`.
+
+    Returns
+    -------
+    dict of str to pathlib.Path
+        The report files and the figures that were written, by name.
+    """
+    found = plots.draw(metrics, rows, predictions)
+    drawings = {name: style.svg(plot.figure, name) for name, plot in found.items() if plot.figure is not None}
+    links = {name: f"figures/{name}.svg" for name in drawings}
+    contents = {links[name]: svg for name, svg in drawings.items()}
+    contents["report.md"] = markdown(metrics, found, links)
+    contents["report.html"] = page(metrics, found, drawings)
+    for stale in set(found) - set(drawings):
+        (folder / "figures" / f"{stale}.svg").unlink(missing_ok=True)
+    for path, text in contents.items():
+        _write_whole(folder / path, text)
+    return {Path(path).name if "/" not in path else Path(path).stem: folder / path for path in contents}
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write beside the file and rename, so that a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)

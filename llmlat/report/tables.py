@@ -1,0 +1,188 @@
+"""Every table of the report, computed once from the metrics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmlat.records import COLUMN
+from llmlat.report import wording
+from llmlat.report.error_tables import LABEL, best_baseline
+from llmlat.report.table import Column, Table
+from llmlat.report.wording import MISSING, count, is_number, ms, number, percent, signed
+
+Metrics = Mapping[str, Any]
+
+
+def reference(metrics: Metrics) -> Table | None:
+    """Set the published figures beside ours, or return None where nothing was published."""
+    theirs = metrics.get("reference")
+    if not theirs:
+        return None
+    ours = "ours, on a stand-in" if metrics["stand_in"] else "ours"
+    rows = [
+        ("Token events", count(theirs.get("n_events")), count(metrics["n_events"])),
+        ("Rows to fit on", count(theirs.get("n_train")), count(metrics["n_train"])),
+        ("Rows to test on", count(theirs.get("n_test")), count(metrics["n_test"])),
+        ("MAE, ms", number(theirs.get("mae_ms"), 4), number(metrics["mae_ms"], 4)),
+        ("RMSE, ms", number(theirs.get("rmse_ms"), 4), number(metrics["rmse_ms"], 4)),
+        ("RMSE ÷ MAE", _spread(theirs), _spread(metrics)),
+        ("Intercept, ms", number(theirs.get("intercept_ms"), 4), number(metrics.get("intercept_ms"), 4)),
+        *_coefficient_pairs(metrics, theirs.get("coefficients") or {}),
+    ]
+    note = (
+        "Coefficients are on scaled inputs: milliseconds for one standard deviation. RMSE ÷ MAE is about "
+        "1.25 when misses are bell-shaped; the further above, the more a few rows decide the RMSE."
+    )
+    columns = (LABEL, Column("thesis"), Column(ours))
+    return Table("The paper beside ours", columns, tuple(rows), note)
+
+
+def _spread(block: Mapping[str, Any]) -> str:
+    mae, rmse = block.get("mae_ms"), block.get("rmse_ms")
+    return number(rmse / mae) if is_number(mae) and is_number(rmse) and mae else MISSING
+
+
+def _coefficient_pairs(metrics: Metrics, theirs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    ours = metrics.get("coefficients") or {}
+    pairs = []
+    for name in [*theirs, *(name for name in ours if name not in theirs)]:
+        alias = wording.THESIS_NAMES.get(name)
+        label = f"{alias} ({name}), ms" if alias else f"{name}, ms"
+        pairs.append((label, signed(theirs.get(name), 4), signed(ours.get(name, {}).get("scaled_ms"), 4)))
+    return pairs
+
+
+def coefficients(metrics: Metrics) -> Table | None:
+    """Lay out what each input adds, or return None for a regressor without coefficients."""
+    fitted = metrics.get("coefficients")
+    if not fitted:
+        return None
+    rows = [
+        (
+            name,
+            COLUMN[name].meaning if name in COLUMN else "",
+            signed(values.get("scaled_ms")),
+            signed(values.get("per_unit_ms")),
+            percent(values.get("relative_impact")),
+            number(values.get("mean")),
+            number(values.get("scale")),
+        )
+        for name, values in fitted.items()
+    ]
+    raw = number(metrics.get("intercept_per_unit_ms"))
+    rows.append(("intercept", "Where the sum starts.", number(metrics.get("intercept_ms")), raw, "", "", ""))
+    columns = (
+        Column("input", right=False),
+        Column("what it is", right=False, roomy=True),
+        Column("scaled, ms"),
+        Column("ms per unit"),
+        Column("relative impact"),
+        Column("mean", roomy=True),
+        Column("std. dev.", roomy=True),
+    )
+    note = (
+        "Do not over-read one coefficient: context_length is prompt_tokens + token_index by construction, so "
+        "inputs that move together share their effect, and how they share it is partly chance."
+    )
+    return Table("Each input in numbers", columns, tuple(rows), note)
+
+
+def worst_rows(metrics: Metrics, limit: int = 10) -> Table | None:
+    """List the test rows that miss most."""
+    rows = metrics["worst_rows"]["rows"][:limit]
+    if not rows:
+        return None
+    columns = tuple(
+        Column(header, right=header not in {"prompt", "phase"})
+        for header in (
+            "request",
+            "prompt",
+            "token",
+            "phase",
+            "context",
+            "measured, ms",
+            "predicted, ms",
+            "off by, ms",
+        )
+    )
+    note = "Off by: measured less predicted; positive where the token took longer than predicted."
+    return Table("The rows that miss most", columns, tuple(_worst_row(row) for row in rows), note)
+
+
+def _worst_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    measured, predicted = row.get("token_latency_ms"), row.get("predicted_ms")
+    off = measured - predicted if is_number(measured) and is_number(predicted) else None
+    return (
+        count(row.get("request_id")),
+        str(row.get("prompt_id", MISSING)),
+        count(row.get("token_index")),
+        str(row.get("phase", MISSING)),
+        count(row.get("context_length")),
+        number(measured),
+        number(predicted),
+        signed(off),
+    )
+
+
+def latency(metrics: Metrics) -> Table:
+    """Show how long tokens took, before any prediction."""
+    rows = tuple(
+        (
+            wording.PHASES[k],
+            count(v["n"]),
+            *(number(v[c]) for c in ("median_ms", "p5_ms", "p95_ms", "max_ms")),
+        )
+        for k, v in (metrics.get("latency") or {}).items()
+        if v and v["n"]
+    )
+    headers = ("tokens", "median, ms", "5 % under, ms", "95 % under, ms", "slowest, ms")
+    return Table("How long tokens took", (LABEL, *(Column(h) for h in headers)), rows)
+
+
+def origin(metrics: Metrics) -> Table:
+    """Say where the numbers came from."""
+    split = metrics["split"]
+    weights = f"{metrics['model']}, {metrics['weights']} weights"
+    facts = {
+        "Experiment": metrics.get("experiment"),
+        "Model": f"{weights}, standing in for {metrics['stand_in_for']}" if metrics["stand_in"] else weights,
+        "Quantization": metrics.get("quantization"),
+        "Engine": metrics.get("engine"),
+        "Device": metrics.get("device"),
+        "Dataset": metrics.get("dataset_key"),
+        "Requests": count(metrics["n_requests"]),
+        "Rows": f"{count(metrics['n_events'])} counted, {count(metrics.get('n_warmup'))} more to warm up",
+        "Regressor": wording.regressor(metrics, whole=True),
+        "Inputs": ", ".join(metrics["features"]),
+        "Split": f"{split['name']}, {percent(split['test_size'])} to test, seed {split['seed']}",
+        "llmlat": metrics.get("llmlat_version"),
+        **{str(name): version for name, version in (metrics.get("versions") or {}).items()},
+    }
+    rows = tuple((name, _fact(value)) for name, value in facts.items() if value is not None)
+    return Table("Where it came from", (LABEL, Column("", right=False)), rows)
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return str(value)
+
+
+def key_numbers(metrics: Metrics) -> list[tuple[str, str, str]]:
+    """Return the few numbers that stand on top: a name, a value, and what it is."""
+    tiles = [
+        ("Average miss", ms(metrics["mae_ms"]), f"MAE, on {count(metrics['n_test'])} test tokens"),
+        ("Large misses", ms(metrics["rmse_ms"]), "RMSE, where large misses weigh more"),
+    ]
+    best, floor = best_baseline(metrics), metrics.get("noise_floor")
+    if best:
+        tiles.append(
+            ("Best simple guess", ms(best[1]["mae_ms"]), f"MAE: {wording.BASELINES.get(best[0], best[0])}")
+        )
+    told = "how much equal steps differ" if floor else "not known from this data"
+    tiles.append(("Noise floor", ms((floor or {}).get("mae_ms")), told))
+    for phase, title in (("prefill", "First token"), ("decode", "Each later token")):
+        spread = (metrics.get("latency") or {}).get(phase)
+        if spread and spread["n"]:
+            rest = f"median; 90 % in {number(spread['p5_ms'])} to {number(spread['p95_ms'])}"
+            tiles.append((title, ms(spread["median_ms"]), rest))
+    return tiles

@@ -1,0 +1,168 @@
+"""A small run as the report sees it: frames and metrics, without a model and without a fit."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+INTERCEPT, PER_PROMPT, PER_CONTEXT = 38.0, -0.004, 0.011
+
+
+def make_rows(n_requests: int = 10, tokens: int = 30, outlier_ms: float | None = 1512.0) -> pd.DataFrame:
+    """Make token rows of prompts of growing length, one warm-up request, and one very slow first token."""
+    rng = np.random.default_rng(7)
+    frames = []
+    for request in range(-1, n_requests):
+        prompt = 12 if request < 0 else int(12 * 1.5 ** (request % 10))
+        index = np.arange(8 if request < 0 else tokens)
+        context = prompt + index
+        wall = INTERCEPT + PER_PROMPT * prompt + PER_CONTEXT * context + rng.normal(0, 0.5, len(index))
+        wall[0] += 25 + 0.05 * prompt
+        frames.append(
+            pd.DataFrame(
+                {
+                    "request_id": request,
+                    "prompt_id": f"prompt-{request % 10:02d}",
+                    "repetition": max(request, 0) // 10,
+                    "session_id": 0,
+                    "session_request": request + 1,
+                    "is_warmup": request < 0,
+                    "token_index": index,
+                    "phase": np.where(index == 0, "prefill", "decode"),
+                    "prompt_tokens": prompt,
+                    "context_length": context,
+                    "token_id": 5,
+                    "token_latency_ms": wall,
+                    "device_latency_ms": wall - 0.1,
+                    "completed_at_ns": np.cumsum(wall * 1e6).astype("int64"),
+                }
+            )
+        )
+    rows = pd.concat(frames, ignore_index=True)
+    if outlier_ms is not None:
+        first = rows.index[(rows["request_id"] == 0) & (rows["token_index"] == 0)]
+        rows.loc[first, "token_latency_ms"] = outlier_ms
+    return rows
+
+
+def make_predictions(rows: pd.DataFrame, step: int = 5) -> pd.DataFrame:
+    """Predict every `step`-th counted row, the very first among them."""
+    test = rows[~rows["is_warmup"]].iloc[::step]
+    predicted = INTERCEPT + PER_PROMPT * test["prompt_tokens"] + PER_CONTEXT * test["context_length"]
+    return test.assign(predicted_ms=predicted)
+
+
+def block(n: int, mae: float, rmse: float) -> dict[str, Any]:
+    return {"n": n, "mae_ms": mae, "rmse_ms": rmse, "median_ae_ms": mae / 2, "r2": -0.0123, "mape": 0.0741}
+
+
+def make_metrics(rows: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, Any]:
+    """Fill every key that docs/metrics.md names."""
+    counted = rows[~rows["is_warmup"]]
+    miss = predictions["token_latency_ms"] - predictions["predicted_ms"]
+    n_test = len(predictions)
+    mae, rmse = float(miss.abs().mean()), float((miss**2).mean() ** 0.5)
+    worst = predictions.loc[miss.abs().sort_values(ascending=False).index[:10]]
+    headline = block(n_test, mae, rmse)
+    return {
+        "schema_version": 1,
+        "llmlat_version": "0.1.0",
+        "experiment": "thesis",
+        "model": "mistralai/Mistral-7B-Instruct-v0.3",
+        "weights": "pretrained",
+        "stand_in": False,
+        "stand_in_for": None,
+        "quantization": "int8",
+        "engine": "eager",
+        "device": "NVIDIA H200",
+        "dataset_key": "0f3a9c1b2d4e",
+        "notices": [],
+        "n_events": len(counted),
+        "n_train": len(counted) - n_test,
+        "n_test": n_test,
+        "n_requests": int(counted["request_id"].nunique()),
+        "n_warmup": len(rows) - len(counted),
+        **{k: v for k, v in headline.items() if k != "n"},
+        "regressor": {"name": "ridge", "parameters": {"alpha": 1.0}},
+        "features": ["prompt_tokens", "context_length"],
+        "split": {"name": "random", "test_size": 0.2, "seed": 0},
+        "splits": {
+            "random": {**headline, "n_train": len(counted) - n_test, "n_test": n_test},
+            "by_request": {**block(n_test, 1.4 * mae, 1.1 * rmse), "n_train": 240, "n_test": 60},
+        },
+        "intercept_ms": 40.915,
+        "intercept_per_unit_ms": INTERCEPT,
+        "coefficients": {
+            "prompt_tokens": {
+                "scaled_ms": -0.4321,
+                "per_unit_ms": PER_PROMPT,
+                "relative_impact": 0.267,
+                "mean": 136.0,
+                "scale": 108.0,
+            },
+            "context_length": {
+                "scaled_ms": 1.188,
+                "per_unit_ms": PER_CONTEXT,
+                "relative_impact": 0.733,
+                "mean": 150.5,
+                "scale": 108.4,
+            },
+        },
+        "formula": {
+            "scaled": "ms = 40.92 - 0.432 * prompt_tokens_scaled + 1.188 * context_length_scaled",
+            "per_unit": "token_latency_ms = 38.00 - 0.00400 * prompt_tokens + 0.0110 * context_length",
+        },
+        "baselines": {
+            "mean": block(n_test, 1.2 * mae, 1.02 * rmse),
+            "median": block(n_test, 0.95 * mae, 1.01 * rmse),
+            "last_token": block(n_test, 1.7 * mae, 1.4 * rmse),
+        },
+        "noise_floor": {"mae_ms": 0.41, "rmse_ms": 0.52, "n_cells": 120, "n_rows": 240},
+        "noise_floor_reason": None,
+        "by_phase": {"prefill": block(6, 250.0, 600.0), "decode": block(n_test - 6, 0.6, 0.8)},
+        "worst_rows": {
+            "share_of_squared_error": {"1": 0.983, "5": 0.9991, "10": 0.9995},
+            "rows": worst.to_dict("records"),
+        },
+        "without_warmup_and_prefill": {
+            "n_train": 210,
+            "n_test": 52,
+            "n_dropped": 38,
+            "refit": block(52, 0.42, 0.55),
+            "headline": block(52, 3.1, 3.9),
+            "baselines": {"mean": block(52, 0.9, 1.1), "median": block(52, 0.9, 1.1)},
+            "coefficients": None,
+            "intercept_ms": 39.0,
+        },
+        "latency": {
+            "prefill": {"n": 10, "median_ms": 66.1, "p5_ms": 63.0, "p95_ms": 860.0, "max_ms": 1512.0},
+            "decode": {"n": 290, "median_ms": 39.8, "p5_ms": 38.2, "p95_ms": 43.0, "max_ms": 44.1},
+        },
+        "verdicts": [
+            {
+                "claim": "Context size is the main driver of latency.",
+                "verdict": "confirmed",
+                "evidence": "Its scaled coefficient is +1.19 ms, 2.7 times that of prompt_tokens (-0.43 ms).",
+            },
+            {
+                "claim": "Ridge on two features predicts within 34 ms.",
+                "verdict": "not confirmed here",
+                "evidence": "It misses by less, but always saying the median misses by less still.",
+            },
+            {
+                "claim": "Longer prompts lower the time of later tokens.",
+                "verdict": "cannot be told from this data",
+                "evidence": "prompt_tokens and context_length rise together (r = 0.99).",
+            },
+        ],
+        "reference": {
+            "source": "LLM Latency, chapter 4",
+            "n_events": 471,
+            "n_train": 376,
+            "n_test": 95,
+            "mae_ms": 34.0332,
+            "rmse_ms": 159.1067,
+            "intercept_ms": 390.9156,
+            "coefficients": {"context_length": 48.75, "prompt_tokens": -4.2815},
+        },
+    }
