@@ -22,8 +22,8 @@ from llmlat.measure.engines import Engine
 from llmlat.measure.engines.eager import EagerEngine
 from llmlat.measure.engines.fake import FakeEngine, ScriptedTimer
 from llmlat.measure.models import load_model
+from llmlat.measure.plan import make_plan
 from llmlat.measure.prompts import Request
-from llmlat.measure.session import make_plan
 from llmlat.measure.timers import WallTimer
 
 
@@ -91,7 +91,9 @@ def main() -> None:
     model = load_model(plan.source, settings.quantization.name, plan.device, settings.seed)
     request = Request(0, "benchmark", 0, plan.requests[0].token_ids, arguments.tokens)
     ratio, low, high = side_by_side(EagerEngine(model, greedy), request, arguments.pairs)
-    print(f"collector / bare loop, median token of mistral-mini: {ratio:.4f} [{low:.4f}, {high:.4f}] (at most 1.01)")
+    print(
+        f"collector / bare loop, median token of mistral-mini: {ratio:.4f} [{low:.4f}, {high:.4f}] (at most 1.01)"
+    )
     print(f"collector's own time a token, engine that does nothing: {own_cost_us():.2f} µs (at most 5)")
 
 

@@ -1,6 +1,6 @@
 """What a prediction costs: the loaded predictor beside the scikit-learn pipeline it came from.
 
-    python benchmarks/predictor_speed.py
+python benchmarks/predictor_speed.py
 """
 
 import tempfile

@@ -59,11 +59,11 @@ def main() -> None:
     except KeyboardInterrupt as interrupt:
         print(f"interrupted: {interrupt}", file=sys.stderr)
         sys.exit(130)
-    except (HydraException, OmegaConfBaseException) as error:
-        if DEBUGGING:
-            raise
-        from llmlat.config_errors import explain
+    except (HydraException, OmegaConfBaseException, AssertionError) as error:
+        from llmlat.config_errors import explain, key_below_null
 
+        if DEBUGGING or (isinstance(error, AssertionError) and key_below_null(error) is None):
+            raise
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(2)
 

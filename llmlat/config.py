@@ -4,13 +4,13 @@ Only the root is registered with Hydra: its typed children then check every grou
 on the command line, and the files in conf/ stay bare YAML.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import OmegaConfBaseException
 
 from llmlat.errors import ConfigError
 
@@ -178,14 +178,28 @@ def from_composed(composed: DictConfig) -> Config:
     Raises
     ------
     ConfigError
-        Where a value is still missing.
+        Where a value is still missing or refers to nothing, or a key was added that nothing reads.
     """
+    from llmlat.config_errors import explain, explain_unknown_key
+
     try:
         settings = OmegaConf.to_object(composed)
-    except MissingMandatoryValue as error:
-        raise ConfigError(f"{error.full_key}: has no value yet; give it one, {error.full_key}=...") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
     assert isinstance(settings, Config)
+    # `+key=value` passes Hydra's own check, and would go unread.
+    for key in _added_keys(settings):
+        raise ConfigError(explain_unknown_key(key))
     return settings
+
+
+def _added_keys(settings: Any, prefix: str = "") -> list[str]:
+    """Return the dotted keys that the typed configuration does not have."""
+    known = {entry.name for entry in fields(settings)}
+    added = [f"{prefix}{name}" for name in vars(settings) if name not in known]
+    below = {name: getattr(settings, name) for name in known}
+    nested = [_added_keys(child, f"{prefix}{name}.") for name, child in below.items() if is_dataclass(child)]
+    return sum(nested, added)
 
 
 def register() -> None:

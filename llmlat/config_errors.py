@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import traceback
 from dataclasses import fields, is_dataclass
 from typing import get_args, get_type_hints
 
@@ -17,16 +18,20 @@ def explain(error: Exception) -> str:
         Of Hydra or OmegaConf.
     """
     text = str(error)
+    if isinstance(error, AssertionError):
+        key = key_below_null(error) or ""
+        return f"{key}: {key.rpartition('.')[0]} is null, so nothing can be set in it; choose another option."
     missing_option = re.search(
         r"Could not find '(.+)/([^/']+)'\s+Available options in '.+':\n((?:\t.+\n)+)", text
     )
     if missing_option:
         group, option, listed = missing_option.groups()
         options = listed.split()
-        return f"{_plus(group)}{group}={option}: no such option{_did_you_mean(option, options)}. There are: {', '.join(options)}."
+        wrong = f"{_plus(group)}{group}={option}: no such option{_did_you_mean(option, options)}"
+        return f"{wrong} There are: {', '.join(options)}."
     unknown_key = re.search(r"Could not override '([\w.]+)'\.\s+To append to your config", text)
     if unknown_key:
-        return _unknown_key(unknown_key[1])
+        return explain_unknown_key(unknown_key[1])
     if "No match in the defaults list" in text:
         return " ".join(text.split())
     if error.__cause__ is not None and "full_key" in str(error.__cause__):
@@ -42,10 +47,19 @@ def _plus(group: str) -> str:
 
 def _did_you_mean(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {close[0]}?" if close else "."
 
 
-def _unknown_key(key: str) -> str:
+def key_below_null(error: AssertionError) -> str | None:
+    """Return the key that was set below a key that is null, which Hydra only asserts against; or None."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "_apply_overrides_to_config":
+            return str(frame.f_locals.get("key"))
+    return None
+
+
+def explain_unknown_key(key: str) -> str:
+    """Return one line for a key that the configuration does not have."""
     parent, _, leaf = key.rpartition(".")
     known = known_keys(parent)
     if not known:
@@ -55,8 +69,8 @@ def _unknown_key(key: str) -> str:
             else ""
         )
         return f"{key}: no such key{hint}. --cfg job shows the keys there are."
-    where = f"{parent} has" if parent else "the groups and keys are"
-    return f"{key}: no such key{_did_you_mean(leaf, known)}. {where} {', '.join(known)}.".replace("?. ", "? ")
+    where = f"Keys of {parent}:" if parent else "Groups and keys:"
+    return f"{key}: no such key{_did_you_mean(leaf, known)} {where} {', '.join(known)}."
 
 
 def known_keys(parent: str) -> list[str]:
@@ -74,4 +88,4 @@ def _from_omegaconf(error: BaseException) -> str:
     key = next((line.split("full_key:")[1].strip() for line in rest if "full_key:" in line), "")
     if "issing mandatory value" in first:
         return f"{key}: has no value yet; give it one, {key}=..."
-    return f"{key}: {first}."
+    return f"{key}: {first.rstrip('.')}."

@@ -16,6 +16,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmlat.errors import DatasetError
+from llmlat.errors import DatasetError, one_line
 from llmlat.records import SCHEMA, TARGET
 
 KEY_LENGTH = 16
@@ -55,10 +56,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise DatasetError(
-            f"cannot write {path}: {error.strerror or error}. What was written before is whole; "
-            "make room or choose another place (datasets_dir, hydra.run.dir), then run the same command again."
+            f"cannot write {path}: {error.strerror or error}. What was written before is whole; make room or "
+            "choose another place (datasets_dir, hydra.run.dir), then run the same command again."
         ) from error
 
 
@@ -107,13 +109,8 @@ class Dataset:
         """
         dataset = cls(root / key_of(identity))
         if not (dataset.folder / "provenance.json").is_file():
-            provenance = {
-                "key": dataset.key,
-                "identity": dict(identity),
-                "n_requests": n_requests,
-                "sessions": [],
-            }
-            write_json(dataset.folder / "provenance.json", provenance)
+            provenance = {"key": dataset.key, "identity": dict(identity), "n_requests": n_requests}
+            write_json(dataset.folder / "provenance.json", {**provenance, "sessions": []})
         return dataset
 
     @property
@@ -137,15 +134,17 @@ class Dataset:
         """
         path = self.folder / "provenance.json"
         try:
-            provenance: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+            provenance: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            measured = {field: provenance[field] for field in ("key", "identity", "n_requests", "sessions")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
             raise DatasetError(
-                f"dataset={self.folder}: {path.name} is missing or unreadable ({error}); "
+                f"dataset={self.folder}: {path.name} is missing or unreadable ({reason}); "
                 "name a folder under outputs/datasets/ that a run has made."
             ) from error
-        if provenance.get("key") != self.key or key_of(provenance.get("identity", {})) != self.key:
+        if measured["key"] != self.key or key_of(measured["identity"]) != self.key:
             raise DatasetError(
-                f"dataset={self.folder}: its provenance belongs to key {provenance.get('key')}, not to "
+                f"dataset={self.folder}: its provenance belongs to key {measured['key']}, not to "
                 f"{self.key}; give the folder its own name back, or measure again."
             )
         return provenance
@@ -165,7 +164,7 @@ class Dataset:
         provenance = self.provenance
         provenance["sessions"].append(dict(session))
         write_json(self.folder / "provenance.json", provenance)
-        for leftover in self.rows_dir.glob(".*.tmp"):
+        for leftover in [*self.folder.glob(".*.tmp"), *self.rows_dir.glob(".*.tmp")]:
             leftover.unlink(missing_ok=True)
         return len(provenance["sessions"]) - 1
 
@@ -184,10 +183,8 @@ class Dataset:
 
     def _write_rows(self, name: str, rows: pd.DataFrame) -> None:
         table = pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False)
-        table = table.replace_schema_metadata(
-            {**(table.schema.metadata or {}), _KEY_FIELD: self.key.encode()}
-        )
-        write_atomically(self.rows_dir / name, _parquet_bytes(table))
+        marked = {**(table.schema.metadata or {}), _KEY_FIELD: self.key.encode()}
+        write_atomically(self.rows_dir / name, _parquet_bytes(table.replace_schema_metadata(marked)))
 
     def read(self) -> pd.DataFrame:
         """Read every row, checked, in the order of measuring.
@@ -214,20 +211,20 @@ class Dataset:
         return rows
 
     def _read_file(self, path: Path) -> pa.Table:
-        remedy = (
-            f"delete it and run the same command again: only that request of {self.folder} is measured again."
-        )
+        remedy = "delete it and run the same command again: only that request is measured again."
         try:
             table = pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise DatasetError(f"{path}: damaged parquet file ({reason}); {remedy}") from error
+            raise DatasetError(f"{path}: damaged parquet file ({one_line(error)}); {remedy}") from error
         if (table.schema.metadata or {}).get(_KEY_FIELD, b"").decode() != self.key:
             raise DatasetError(f"{path}: its rows belong to another dataset than {self.key}; {remedy}")
         missing = set(SCHEMA.names) - set(table.column_names)
         if missing:
             raise DatasetError(f"{path}: it lacks the columns {', '.join(sorted(missing))}; {remedy}")
-        return table.select(SCHEMA.names).cast(SCHEMA)
+        try:
+            return table.select(SCHEMA.names).cast(SCHEMA)
+        except (pa.ArrowException, ValueError) as error:
+            raise DatasetError(f"{path}: not token rows ({one_line(error)}); {remedy}") from error
 
 
 def _check_rows(rows: pd.DataFrame, folder: Path) -> None:
@@ -241,10 +238,10 @@ def _check_rows(rows: pd.DataFrame, folder: Path) -> None:
             f"(first: request {first.request_id}, token {first.token_index}); "
             "delete the files of those requests and run again."
         )
-    counted = rows[~rows["is_warmup"]]
-    doubled = int(counted.duplicated(["request_id", "token_index"]).sum())
-    if doubled:
+    counted = rows[~rows["is_warmup"]].groupby("request_id")["token_index"].agg(["max", "size", "nunique"])
+    uneven = counted[(counted["max"] + 1 != counted["size"]) | (counted["nunique"] != counted["size"])]
+    if len(uneven):
         raise DatasetError(
-            f"dataset={folder}: {doubled} rows have the same request and token as another; "
-            "delete the dataset and measure again."
+            f"dataset={folder}: rows are lost or doubled in {len(uneven)} requests (first: request "
+            f"{uneven.index[0]}); delete the files of those requests and run again."
         )

@@ -19,3 +19,8 @@ class MeasurementError(LlmlatError):
 
 class DatasetError(LlmlatError):
     """A dataset that cannot be read, trusted or written."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an exception says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,6 +1,7 @@
 """The one place that knows the order: plan, measure, fit, test, report, track."""
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from llmlat.errors import ConfigError
 from llmlat.predict.export import write_predictor
 from llmlat.predict.fit import build_pipeline
 from llmlat.predict.results import Analysis, analyse
+from llmlat.predict.split import check_split, count_test_units
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +46,11 @@ def run(config: Config, resolved: dict[str, Any], folder: Path) -> dict[str, Any
         Where a setting, the model, the measurement or the dataset is at fault.
     """
     _check(config)
-    # Made before measuring: a misspelt hyperparameter must not cost an hour of GPU time.
+    # Before measuring: a misspelt hyperparameter or too few rows must not cost an hour of GPU time.
     unfitted = build_pipeline(config.regressor, config.features)
-    if config.dataset is None:
-        from llmlat.measure.session import make_plan, measure
-
-        plan = make_plan(config)
+    measure = _plan_measuring(config, resolved)
     with tracking.start(config.tracking, resolved, folder) as tracker:
-        if config.dataset is None:
-            dataset = measure(config, plan, resolved, tracker.log_request)
-        else:
-            dataset = Dataset(Path(config.dataset))
+        dataset = measure(tracker)
         rows = dataset.read()
         about = describe(dataset, config.name)
         tracker.log_provenance(about)
@@ -71,21 +67,48 @@ def run(config: Config, resolved: dict[str, Any], folder: Path) -> dict[str, Any
 def _check(config: Config) -> None:
     if config.reference not in {None, "thesis"}:
         raise ConfigError(f"reference={config.reference}: use thesis, or null for none.")
-    if not 0 < config.split.test_size < 1:
-        raise ConfigError(
-            f"split.test_size={config.split.test_size}: use a share between 0 and 1, such as 0.2."
-        )
+    if config.seed < 0:
+        raise ConfigError(f"seed={config.seed}: use a whole number, 0 or above.")
+    check_split(config.split)
+
+
+def _plan_measuring(config: Config, resolved: dict[str, Any]) -> Callable[[tracking.Tracker], Dataset]:
+    """Find out what is wrong before anything is tracked or loaded; return what leads to the dataset."""
+    if config.dataset is not None:
+        named = Dataset(Path(config.dataset))
+        return lambda tracker: named
+    from llmlat.measure.plan import make_plan
+    from llmlat.measure.session import measure
+
+    plan = make_plan(config)
+    count_test_units(plan.n_tokens, len(plan.requests), config.split)
+
+    def measured(tracker: tracking.Tracker) -> Dataset:
+        # Before measuring too: a run that is killed must not be taken for the real thing.
+        tracker.log_provenance(describe_identity(plan.identity, config.name))
+        return measure(config, plan, resolved, tracker.log_request)
+
+    return measured
 
 
 def describe(dataset: Dataset, experiment: str) -> dict[str, Any]:
     """Return what a dataset measured, in the words of metrics.json."""
     provenance = dataset.provenance
-    identity = provenance["identity"]
     notices = list(provenance["sessions"][-1]["notices"]) if provenance["sessions"] else []
     if not dataset.is_complete:
         notices.append(
-            f"INCOMPLETE: {len(dataset.completed_requests())} of {provenance['n_requests']} requests were measured."
+            f"INCOMPLETE: {len(dataset.completed_requests())} of {provenance['n_requests']} requests were "
+            "measured."
         )
+    return {
+        **describe_identity(provenance["identity"], experiment),
+        "dataset_key": dataset.key,
+        "notices": notices,
+    }
+
+
+def describe_identity(identity: Mapping[str, Any], experiment: str) -> dict[str, Any]:
+    """Return what a dataset's identity says, in the words of metrics.json."""
     return {
         "llmlat_version": llmlat.__version__,
         "experiment": experiment,
@@ -98,8 +121,6 @@ def describe(dataset: Dataset, experiment: str) -> dict[str, Any]:
         "prompt_set": identity["prompt_set"],
         "device": identity["hardware"]["name"],
         "versions": identity["versions"],
-        "dataset_key": dataset.key,
-        "notices": notices,
     }
 
 

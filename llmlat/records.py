@@ -65,6 +65,13 @@ COLUMNS: tuple[Column, ...] = (
         "tokens",
         "Tokens the step attends to: prompt_tokens + token_index.",
     ),
+    Column(
+        "first_visit",
+        pa.bool_(),
+        "",
+        "Whether this process ran this phase at this context length for the first time: libraries that plan or "
+        "tune per shape pay for it once.",
+    ),
     Column("token_id", pa.int32(), "", "The generated token's id.", known_before_step=False),
     Column(
         "token_latency_ms",

@@ -1,5 +1,7 @@
 """How the next token is chosen from the logits. It runs inside the timed step, as it does when serving."""
 
+import math
+
 import torch
 
 from llmlat.config import DecodingConfig
@@ -35,18 +37,29 @@ class Sampler:
         return torch.multinomial(probabilities, 1, generator=self.generator)
 
 
+def check_temperature(config: DecodingConfig) -> None:
+    """Refuse a temperature that is none.
+
+    Raises
+    ------
+    ConfigError
+        Where it is negative, infinite or not a number.
+    """
+    if not 0 <= config.temperature < math.inf:
+        raise ConfigError(
+            f"decoding.temperature={config.temperature}: use 0 for greedy decoding, or above 0."
+        )
+
+
 def make_chooser(config: DecodingConfig, seed: int, device: torch.device) -> Chooser:
     """Return the chooser that a decoding config describes.
 
     Raises
     ------
     ConfigError
-        For a negative temperature.
+        For a temperature that is none.
     """
-    if config.temperature < 0:
-        raise ConfigError(
-            f"decoding.temperature={config.temperature}: use 0 for greedy decoding, or above 0."
-        )
+    check_temperature(config)
     if config.temperature == 0:
         return greedy
     return Sampler(config.temperature, seed, device)

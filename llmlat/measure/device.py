@@ -1,5 +1,7 @@
 """Which device measures, and what its running out of memory looks like."""
 
+import errno
+
 import torch
 
 from llmlat.errors import ConfigError
@@ -25,7 +27,8 @@ def pick_device(name: str) -> torch.device:
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; use device=auto or cpu."
+            f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use device=auto or cpu."
         )
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
@@ -34,4 +37,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception means that memory ran out, on the device or on the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # The host's allocator, kernels' own allocations and cuBLAS's workspace each say it in their own words.
+    return isinstance(error, RuntimeError) and any(
+        words in str(error)
+        for words in (
+            "can't allocate memory",
+            "out of memory",
+            "std::bad_alloc",
+            "CUBLAS_STATUS_ALLOC_FAILED",
+        )
+    )

@@ -37,6 +37,7 @@ BYTES_PER_WEIGHT = {QuantizationName.none: 2.0, QuantizationName.int8: 1.0, Quan
 
 def count_parameters(config: PretrainedConfig) -> int:
     """Return about how many weights a decoder of this architecture has."""
+    config = config.get_text_config()  # a model that sees has its decoder's numbers one level down
     hidden = int(config.hidden_size)
     heads = int(config.num_attention_heads)
     head_dim = int(getattr(config, "head_dim", None) or hidden // heads)
@@ -69,7 +70,7 @@ def estimate_seconds(
     """
     speed = SPEEDS[device_type]
     n_weights = count_parameters(config)
-    launch_s = int(config.num_hidden_layers) * speed.launch_ms_per_layer[quantization] / 1e3
+    launch_s = int(config.get_text_config().num_hidden_layers) * speed.launch_ms_per_layer[quantization] / 1e3
     read_s = n_weights * BYTES_PER_WEIGHT[quantization] / speed.bytes_per_s
 
     def step_s(tokens: float) -> float:

@@ -3,15 +3,16 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from llmlat.config import QuantizationName
-from llmlat.errors import LlmlatError, ModelError
+from llmlat.errors import LlmlatError, ModelError, one_line
 from llmlat.measure.device import is_out_of_memory
 from llmlat.measure.sources import ModelSource
 
@@ -47,32 +48,45 @@ def load_model(
         Where bitsandbytes cannot run here, memory runs out, or the weights cannot be read.
     """
     quiet_libraries()
-    if quantization is not QuantizationName.none:
-        _check_bitsandbytes(quantization, device)
     options: dict[str, Any] = {
         "dtype": compute_dtype(quantization, device),
         "device_map": {"": str(device)},
         "quantization_config": _quantization_config(quantization, device),
     }
-    with _explained(source, quantization, device):
+    with _own_random_state(device), _explained(source, quantization, device):
+        if quantization is not QuantizationName.none:
+            _check_bitsandbytes(quantization, device)
         if source.weights == "random":
             model = _initialise(source, options, device, seed)
         else:
-            model = AutoModelForCausalLM.from_pretrained(
-                source.location,
-                config=source.hf_config,
-                revision=source.revision,
-                local_files_only=source.local_files_only,
-                **options,
-            )
+            model = _load_pretrained(source, options)
     model.eval().requires_grad_(False)
+    return model
+
+
+def _load_pretrained(source: ModelSource, options: dict[str, Any]) -> Any:
+    """Load weights from a folder, the Hub's cache or the Hub, every one of them."""
+    model, loaded = AutoModelForCausalLM.from_pretrained(
+        source.location,
+        config=source.hf_config,
+        revision=source.revision,
+        local_files_only=source.local_files_only,
+        output_loading_info=True,
+        **options,
+    )
+    # transformers fills what is missing at random: such a model must not be called pretrained.
+    if missing := sorted(loaded["missing_keys"]):
+        raise ModelError(
+            f"model.name={source.name}: its files lack {len(missing)} weights of its architecture, "
+            f"{missing[0]} the first; complete them, or use model.weights=random."
+        )
     return model
 
 
 def _initialise(source: ModelSource, options: dict[str, Any], device: torch.device, seed: int) -> Any:
     """Initialise the architecture at random, and quantise it by the same path as pretrained weights."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.device(device):
-        torch.manual_seed(seed)
+    torch.manual_seed(seed)
+    with torch.device(device):
         model = AutoModelForCausalLM.from_config(source.hf_config, dtype=options["dtype"])
     if options["quantization_config"] is None:
         return model
@@ -94,7 +108,7 @@ def _quantization_config(quantization: QuantizationName, device: torch.device) -
 
 
 def _check_bitsandbytes(quantization: QuantizationName, device: torch.device) -> None:
-    """Quantise and run one small layer: a library that cannot must be found out before gigabytes are loaded."""
+    """Quantise and run one small layer, so that a library that cannot is found out before loading."""
     try:
         import bitsandbytes as bnb
 
@@ -106,11 +120,17 @@ def _check_bitsandbytes(quantization: QuantizationName, device: torch.device) ->
         with torch.inference_mode():
             layer.to(device)(torch.ones(1, 64, dtype=compute_dtype(quantization, device), device=device))
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = one_line(error)
         raise ModelError(
             f"quantization={quantization}: bitsandbytes cannot run on {device} here ({reason}); "
             "install a build for this machine, or use quantization=none."
         ) from error
+
+
+def _own_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """Leave everybody else's random numbers as they are."""
+    fork: AbstractContextManager[None] = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    return fork
 
 
 @contextmanager
@@ -123,11 +143,14 @@ def _explained(source: ModelSource, quantization: QuantizationName, device: torc
     except Exception as error:
         if is_out_of_memory(error):
             raise ModelError(
-                f"model={source.name}: out of memory on {device} while loading it with quantization={quantization}; "
-                "use quantization=nf4, a smaller model, or a device with more memory."
+                f"model={source.name}: out of memory on {device} while loading it with "
+                f"quantization={quantization}; use quantization=nf4, a smaller model, or a device with "
+                "more memory."
             ) from error
-        if isinstance(error, OSError | ValueError):
-            reason = str(error).splitlines()[0]
+        if source.weights == "pretrained" and isinstance(
+            error, OSError | ValueError | RuntimeError | SafetensorError
+        ):
+            reason = one_line(error)
             raise ModelError(
                 f"model.name={source.name}: its weights cannot be loaded ({reason}); "
                 "check model.name, or use model.weights=random."

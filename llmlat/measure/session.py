@@ -1,11 +1,8 @@
 """One measuring session: from a config to a complete dataset, resuming where an earlier one stopped."""
 
-import hashlib
-import json
 import logging
-import sys
+import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,90 +13,26 @@ from tqdm import tqdm
 
 from llmlat.config import Config
 from llmlat.dataset import Dataset
-from llmlat.errors import ConfigError, MeasurementError
-from llmlat.measure.collect import Collector, RequestBrokenOffError
+from llmlat.errors import ConfigError, MeasurementError, one_line
+from llmlat.measure.collect import (
+    WARMUP_REQUEST_ID,
+    Collector,
+    RequestBrokenOffError,
+    set_aside_from_garbage_collection,
+)
 from llmlat.measure.decoding import make_chooser
-from llmlat.measure.device import is_out_of_memory, pick_device
+from llmlat.measure.device import is_out_of_memory
 from llmlat.measure.engines import Engine
-from llmlat.measure.environment import describe_session, device_name, hardware, versions
+from llmlat.measure.environment import describe_session, device_name
 from llmlat.measure.estimate import estimate_seconds
-from llmlat.measure.models import load_model, quiet_libraries
-from llmlat.measure.prompts import Request, plan_requests
-from llmlat.measure.sources import ModelSource, find_model
+from llmlat.measure.models import load_model
+from llmlat.measure.plan import Plan
+from llmlat.measure.prompts import Request
 from llmlat.measure.timers import make_timer
-from llmlat.measure.tokenizers import make_tokenizer
 
 log = logging.getLogger(__name__)
 
 OnRequest = Callable[[Request, pd.DataFrame], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a config comes to on this machine, before anything is loaded.
-
-    Attributes
-    ----------
-    device : torch.device
-    source : ModelSource
-    requests : list of Request
-    identity : dict
-        Everything that decides the measurement; its hash is the dataset's key.
-    """
-
-    device: torch.device
-    source: ModelSource
-    requests: list[Request]
-    identity: dict[str, Any]
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens that the requests generate."""
-        return sum(request.max_new_tokens for request in self.requests)
-
-
-def make_plan(config: Config) -> Plan:
-    """Work out what will be measured.
-
-    Raises
-    ------
-    LlmlatError
-        Where the device, the model or the prompts cannot be had.
-    """
-    quiet_libraries()
-    device = pick_device(config.device)
-    source = find_model(config.model, device)
-    model = config.model.stand_in if source.stand_in_for and config.model.stand_in else config.model
-    tokenizer = make_tokenizer(model.tokenizer, model.name, model.revision, source.local_files_only)
-    max_context = int(getattr(source.hf_config, "max_position_embeddings", None) or sys.maxsize)
-    requests = plan_requests(config.prompt_set, config.collect, tokenizer, max_context)
-    return Plan(device, source, requests, identify(config, source, requests, device))
-
-
-def identify(
-    config: Config, source: ModelSource, requests: list[Request], device: torch.device
-) -> dict[str, Any]:
-    """Return everything that decides the measurement, JSON-serialisable."""
-    fed = json.dumps([asdict(request) for request in requests], sort_keys=True)
-    architecture = source.hf_config.to_dict()
-    for volatile in ("_name_or_path", "transformers_version", "dtype"):
-        architecture.pop(volatile, None)
-    return {
-        "model": source.name,
-        "stand_in_for": source.stand_in_for,
-        "weights": source.weights,
-        "fingerprint": source.fingerprint,
-        "architecture": json.loads(json.dumps(architecture, default=str)),
-        "quantization": str(config.quantization.name),
-        "engine": config.engine,
-        "decoding": asdict(config.decoding),
-        "prompt_set": config.prompt_set.name,
-        "requests_sha256": hashlib.sha256(fed.encode()).hexdigest(),
-        "collect": asdict(config.collect),
-        "seed": config.seed,
-        "hardware": hardware(device),
-        "versions": versions(),
-    }
 
 
 def measure(config: Config, plan: Plan, resolved_config: dict[str, Any], on_request: OnRequest) -> Dataset:
@@ -123,6 +56,8 @@ def measure(config: Config, plan: Plan, resolved_config: dict[str, Any], on_requ
     ------
     MeasurementError
         Where memory ran out in the middle of a request; the rows before it are kept.
+    KeyboardInterrupt
+        After Ctrl-C, saying what is kept and how to resume.
     """
     dataset = Dataset.create(Path(config.datasets_dir), plan.identity, len(plan.requests))
     done = dataset.completed_requests()
@@ -135,27 +70,41 @@ def measure(config: Config, plan: Plan, resolved_config: dict[str, Any], on_requ
         "config": resolved_config,
         "notices": list(plan.source.notices),
     }
-    engine, eos_ids = _load_engine(config, plan)
-    session_id = dataset.add_session(session)
-    collector = Collector(engine, make_timer(plan.device), session_id, eos_ids)
     try:
-        _collect(collector, dataset, pending, config.collect.warmup, on_request)
+        _run_session(config, plan, dataset, session, pending, on_request)
     except RequestBrokenOffError as error:
         _keep_and_explain(error, dataset, len(plan.requests))
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(_kept(dataset, len(plan.requests))) from interrupt
     finally:
-        del engine, collector
         if plan.device.type == "cuda":
             torch.cuda.empty_cache()
     return dataset
+
+
+def _run_session(
+    config: Config,
+    plan: Plan,
+    dataset: Dataset,
+    session: dict[str, Any],
+    pending: list[Request],
+    on_request: OnRequest,
+) -> None:
+    """Load the model and run the pending requests; the model goes when this returns."""
+    engine, eos_ids = _load_engine(config, plan)
+    session_id = dataset.add_session(session)
+    collector = Collector(engine, make_timer(plan.device), session_id, eos_ids)
+    with set_aside_from_garbage_collection():
+        _collect(collector, dataset, pending, config.collect.warmup, on_request)
 
 
 def _announce(config: Config, plan: Plan, dataset: Dataset, pending: list[Request]) -> None:
     for notice in plan.source.notices:
         log.warning(notice)
     what = (
-        f"{plan.n_tokens} tokens of {len(plan.requests)} requests ({config.prompt_set.name}): {plan.source.name}, "
-        f"{plan.source.weights} weights, quantization {config.quantization.name}, engine {config.engine['name']}, "
-        f"on {device_name(plan.device)}"
+        f"{plan.n_tokens} tokens of {len(plan.requests)} requests ({config.prompt_set.name}): "
+        f"{plan.source.name}, {plan.source.weights} weights, quantization {config.quantization.name}, "
+        f"engine {config.engine['name']}, on {device_name(plan.device)}"
     )
     if not pending:
         log.info(f"Already measured: {what}. Using dataset {dataset.key}.")
@@ -185,8 +134,8 @@ def _load_engine(config: Config, plan: Plan) -> tuple[Engine, frozenset[int]]:
     try:
         engine: Engine = instantiate(settings, model=model, choose=chooser)
     except Exception as error:
-        cause = error.__cause__ or error
-        raise ConfigError(f"engine._target_={settings.get('_target_')}: cannot be made ({cause}).") from error
+        reason = one_line(error.__cause__ or error)
+        raise ConfigError(f"engine._target_={settings['_target_']}: cannot be made ({reason}).") from error
     return engine, _eos_ids(model) if config.decoding.stop_at_eos else frozenset()
 
 
@@ -214,21 +163,30 @@ def _collect(
             progress.update(request.max_new_tokens)
 
 
+def _kept(dataset: Dataset, n_requests: int) -> str:
+    kept = f"{len(dataset.completed_requests())} of {n_requests} requests are kept in {dataset.folder}"
+    return f"{kept}; run the same command to resume there"
+
+
 def _keep_and_explain(error: RequestBrokenOffError, dataset: Dataset, n_requests: int) -> None:
     """Keep the rows of a broken-off request, and raise what a person should see."""
     request, cause = error.request, error.__cause__
-    if len(error.rows) and request.request_id >= 0:
+    is_warmup = request.request_id == WARMUP_REQUEST_ID
+    what = "the warm-up" if is_warmup else f"request {request.request_id}"
+    # The frames hold the model, and a sweep holds the exception while its next job loads another model.
+    for link in (error, cause):
+        traceback.clear_frames(link.__traceback__ if link else None)
+    if len(error.rows) and not is_warmup:
         dataset.keep_partial(request.request_id, error.rows)
-    n_done = len(dataset.completed_requests())
-    kept = f"{n_done} of {n_requests} requests are kept in {dataset.folder}; the same command resumes there"
+    kept = _kept(dataset, n_requests)
     if isinstance(cause, KeyboardInterrupt):
         raise KeyboardInterrupt(kept) from error
     if cause is not None and is_out_of_memory(cause):
         raise MeasurementError(
-            f"out of memory in request {request.request_id} ({request.prompt_id}: {len(request.token_ids)} prompt "
-            f"tokens) at token {len(error.rows)}. {kept}. Shorten the prompts (prompt_set), lower "
-            "prompt_set.max_new_tokens, or use quantization=nf4."
+            f"out of memory in {what} ({request.prompt_id}: {len(request.token_ids)} prompt tokens) at token "
+            f"{len(error.rows)}. {kept}. Shorten the prompts (prompt_set), lower prompt_set.max_new_tokens, "
+            "or use quantization=nf4."
         ) from cause
-    log.error(f"Request {request.request_id} ({request.prompt_id}) failed; {kept}.")
+    log.error(f"{what} ({request.prompt_id}) failed; {kept}.")
     if cause is not None:
         raise cause

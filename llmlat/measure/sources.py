@@ -4,24 +4,17 @@ Nothing is loaded here. The answer is needed first: it decides the dataset's key
 announced before anything is measured.
 """
 
-import json
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, constants, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PretrainedConfig
 
 from llmlat.config import LanguageModelConfig, ModelConfig, Weights
-from llmlat.errors import ConfigError, ModelError
-
-HUB_DEADLINE_S = 4.0
-_INDEX = "model.safetensors.index.json"
-_SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+from llmlat.errors import ConfigError, ModelError, one_line
+from llmlat.measure import hub
 
 
 @dataclass(frozen=True)
@@ -71,8 +64,8 @@ def find_model(config: ModelConfig, device: torch.device) -> ModelSource:
     """
     if config.stand_in is not None and device.type != "cuda":
         notice = (
-            f"STAND-IN: no CUDA device here, so the embedded {config.stand_in.name} takes the place of {config.name}; "
-            f"these are not {config.name}'s latencies."
+            f"STAND-IN: no CUDA device here, so the embedded {config.stand_in.name} takes the place of "
+            f"{config.name}; these are not {config.name}'s latencies."
         )
         source = _find(config.stand_in)
         return _with(source, stand_in_for=config.name, notices=(notice, *source.notices))
@@ -110,6 +103,10 @@ def _written_architecture(config: LanguageModelConfig) -> PretrainedConfig | Non
     model_type = fields.pop("model_type", None)
     try:
         return AutoConfig.for_model(model_type, **fields)
+    except StrictDataclassError as error:
+        raise ConfigError(
+            f"model.architecture: {model_type} cannot be built so ({one_line(error)}); correct it."
+        ) from error
     except ValueError as error:
         raise ConfigError(
             f"model.architecture.model_type={model_type}: transformers knows no such architecture; "
@@ -150,20 +147,20 @@ def _find_in_folder(config: LanguageModelConfig, folder: Path) -> ModelSource:
 
 def _find_on_hub(config: LanguageModelConfig, architecture: PretrainedConfig | None) -> ModelSource:
     """Take the Hub's cache, then the Hub, then the written architecture with random weights."""
-    cached = _cached_architecture(config)
-    if cached is not None and config.weights is not Weights.random and _weights_are_cached(config):
+    cached = hub.cached_architecture(config)
+    if cached is not None and config.weights is not Weights.random and hub.weights_are_cached(config):
         return _pretrained(config, cached, local_files_only=True)
-    obstacle = _hub_obstacle(config)
+    obstacle = hub.obstacle_to_download(config)
     if obstacle is None:
-        remote = AutoConfig.from_pretrained(config.name, revision=config.revision)
+        remote = hub.remote_architecture(config)
         if config.weights is Weights.random:
-            return _random(config, remote)
+            return _with(_random(config, remote), local_files_only=False)  # its tokenizer is to be fetched
         return _pretrained(config, remote, local_files_only=False)
     known = architecture or cached
     if config.weights is Weights.pretrained or known is None:
         raise ModelError(
-            f"model.name={config.name}: it is no local folder, not complete in the Hub's cache, and {obstacle}. "
-            "Name a local folder, go online, or use a model whose architecture is written down "
+            f"model.name={config.name}: it is no local folder, not complete in the Hub's cache, and "
+            f"{obstacle}. Name a local folder, go online, or use a model whose architecture is written down "
             "(model=mistral-7b-instruct-v0.3, model=mistral-mini)."
         )
     return _random(config, known, "" if config.weights is Weights.random else f"cannot be had ({obstacle})")
@@ -172,7 +169,6 @@ def _find_on_hub(config: LanguageModelConfig, architecture: PretrainedConfig | N
 def _pretrained(
     config: LanguageModelConfig, hf_config: PretrainedConfig, local_files_only: bool
 ) -> ModelSource:
-    commit = getattr(hf_config, "_commit_hash", None)
     return ModelSource(
         config.name,
         hf_config,
@@ -180,78 +176,5 @@ def _pretrained(
         location=config.name,
         revision=config.revision,
         local_files_only=local_files_only,
-        fingerprint={"commit": commit},
+        fingerprint={"commit": hub.cached_commit(config)},
     )
-
-
-def _cached_architecture(config: LanguageModelConfig) -> PretrainedConfig | None:
-    try:
-        return AutoConfig.from_pretrained(config.name, revision=config.revision, local_files_only=True)
-    except (OSError, ValueError):
-        return None
-
-
-def _weights_are_cached(config: LanguageModelConfig) -> bool:
-    """Tell whether every file of the weights is in the Hub's cache."""
-
-    def cached(filename: str) -> str | None:
-        path = try_to_load_from_cache(config.name, filename, revision=config.revision)
-        return path if isinstance(path, str) else None
-
-    index = cached(_INDEX)
-    if index is None:
-        return any(cached(name) for name in _SINGLE_FILES)
-    shards = set(json.loads(Path(index).read_text())["weight_map"].values())
-    return all(cached(shard) for shard in shards)
-
-
-def _hub_obstacle(config: LanguageModelConfig) -> str | None:
-    """Ask the Hub, within a few seconds, whether the model can be downloaded.
-
-    Returns
-    -------
-    str or None
-        Why not; or None where it can.
-
-    Raises
-    ------
-    ModelError
-        Where the Hub answers that there is no such model or revision.
-    """
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE forbids asking the Hub"
-    answer = _within(HUB_DEADLINE_S, lambda: HfApi().auth_check(config.name))
-    if answer is None:
-        return f"the Hub did not answer within {HUB_DEADLINE_S:.0f} s"
-    if isinstance(answer, GatedRepoError):
-        return (
-            "the Hub gives it only to those who accepted its terms: do so on its page, then `hf auth login`"
-        )
-    if isinstance(answer, RepositoryNotFoundError | RevisionNotFoundError):
-        raise ModelError(
-            f"model.name={config.name}: the Hub has no such model (or it is private: `hf auth login`); "
-            "check the name, or name a local folder."
-        ) from answer
-    if isinstance(answer, BaseException):
-        return f"the Hub cannot be reached ({type(answer).__name__})"
-    return None
-
-
-def _within(seconds: float, ask: Callable[[], Any]) -> BaseException | bool | None:
-    """Run a call on a thread for at most so long; return True, its exception, or None where it is late.
-
-    A thread, because no timeout of an HTTP client bounds the name look-up before it.
-    """
-    answers: list[BaseException | bool] = []
-
-    def run() -> None:
-        try:
-            ask()
-            answers.append(True)
-        except Exception as error:
-            answers.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return answers[0] if answers else None

@@ -4,17 +4,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from llmlat.config import TokenizerName
-from llmlat.errors import ConfigError, ModelError
+from llmlat.errors import ModelError, one_line
 
 Message = Mapping[str, str]
 """A chat message: `role` (system, user or assistant) and `content`."""
+
+
+class ChatFormatError(Exception):
+    """Messages that a model's chat format has no place for; the message says why, in one line."""
 
 
 class Tokenizer(Protocol):
     """Turns text into token ids."""
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Return the ids of a chat, template and special tokens included, ready for the model's answer."""
+        """Return the ids of a chat, template and special tokens included, ready for the model's answer.
+
+        Raises
+        ------
+        ChatFormatError
+            Where the model's format has no place for such messages.
+        """
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of plain text, with the beginning-of-sequence token and no template."""
@@ -33,11 +43,11 @@ class MistralV3Tokenizer:
         from mistral_common.exceptions import MistralCommonException
         from mistral_common.protocol.instruct.request import ChatCompletionRequest
 
-        request: Any = ChatCompletionRequest.from_openai(messages=[dict(m) for m in messages])
         try:
+            request: Any = ChatCompletionRequest.from_openai(messages=[dict(m) for m in messages])
             return list(self._tokenizer.encode_chat_completion(request).tokens)
-        except MistralCommonException as error:
-            raise ConfigError(f"prompt_set: Mistral's chat format refuses a prompt: {error}") from error
+        except (MistralCommonException, ValueError) as error:
+            raise ChatFormatError(one_line(error)) from error
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of plain text after the beginning-of-sequence token."""
@@ -47,8 +57,8 @@ class MistralV3Tokenizer:
 class HubTokenizer:
     """A model's own tokenizer, from the Hub, its cache or a local folder.
 
-    Where it has a chat template, chats go through it; where it has none (a base model), the messages' contents
-    are joined by blank lines.
+    Where it has a chat template, chats go through it; where it has none (a base model), the messages'
+    contents are joined by blank lines.
     """
 
     def __init__(self, name: str, revision: str | None, local_files_only: bool) -> None:
@@ -60,7 +70,7 @@ class HubTokenizer:
             )
         except (OSError, ValueError) as error:
             raise ModelError(
-                f"model.tokenizer=auto: {name} has no usable tokenizer here ({str(error).splitlines()[0]}); "
+                f"model.tokenizer=auto: {name} has no usable tokenizer here ({one_line(error)}); "
                 "name a model with one, or use model.tokenizer=mistral_v3."
             ) from error
 
@@ -68,11 +78,16 @@ class HubTokenizer:
         """Return the ids of a chat in the model's own format."""
         if not self._tokenizer.chat_template:
             return list(self._tokenizer("\n\n".join(m["content"] for m in messages)).input_ids)
-        return list(
-            self._tokenizer.apply_chat_template(
-                [dict(m) for m in messages], add_generation_prompt=True, tokenize=True, return_dict=False
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return list(
+                self._tokenizer.apply_chat_template(
+                    [dict(m) for m in messages], add_generation_prompt=True, tokenize=True, return_dict=False
+                )
             )
-        )
+        except TemplateError as error:
+            raise ChatFormatError(one_line(error)) from error
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of plain text with the tokenizer's own special tokens in front."""

@@ -1,4 +1,4 @@
-"""A linear predictor as a formula: on scaled features, as the thesis writes it, and in milliseconds per token."""
+"""A linear predictor as a formula: on scaled features, as the thesis writes it, and in ms per token."""
 
 from typing import Any
 

@@ -7,6 +7,7 @@ bootstrap; Davison and Hinkley, *Bootstrap Methods and their Application*, 1997,
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from llmlat.records import DECODE, TARGET
@@ -28,7 +29,7 @@ class Slope:
 
 
 def steady_decode_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return decode rows outside warm-up and outside the first request after loading, where there are others."""
+    """Return decode rows outside warm-up and, where enough are left, the first request after loading."""
     steady = rows[(rows["phase"] == DECODE) & ~rows["is_warmup"]]
     later = steady[steady["session_request"] > 0]
     return later if later["request_id"].nunique() >= MIN_REQUESTS else steady
@@ -47,31 +48,42 @@ def decode_slopes(rows: pd.DataFrame, seed: int = 0) -> dict[str, Slope] | None:
     Returns
     -------
     dict or None
-        A `Slope` for `context_length` (at equal prompts), for `prompt_tokens` (at equal context) and for
-        `context_alone` (the prompt's length left out); None where there are too few requests.
+        A `Slope` for `context_alone` (the prompt's length left out) and, where the rows tell the two apart,
+        for `context_length` (at equal prompts) and `prompt_tokens` (at equal context); None where there are
+        too few requests, or one context.
     """
     steady = steady_decode_rows(rows)
-    if steady["request_id"].nunique() < MIN_REQUESTS:
+    alone = _bootstrap(steady, ["context_length"], seed)
+    if alone is None:
         return None
     both = _bootstrap(steady, ["context_length", "prompt_tokens"], seed)
-    alone = _bootstrap(steady, ["context_length"], seed)
-    return {"context_length": both[0], "prompt_tokens": both[1], "context_alone": alone[0]}
+    apart = {} if both is None else {"context_length": both[0], "prompt_tokens": both[1]}
+    return {"context_alone": alone[0], **apart}
 
 
 def decode_curvature(rows: pd.DataFrame, seed: int = 0) -> Slope | None:
-    """Return the coefficient of context length squared (ms per 1,000 tokens squared), beside a linear term."""
+    """Return the coefficient of context length squared, in ms per (1,000 tokens)², beside a linear term."""
     steady = steady_decode_rows(rows)
-    if steady["request_id"].nunique() < MIN_REQUESTS:
+    # In floating point: the square of a context above 46,340 tokens does not fit into the rows' 32 bits.
+    context = steady["context_length"].astype(np.float64)
+    bent = _bootstrap(
+        steady.assign(context_squared_k=context**2 / 1e3), ["context_length", "context_squared_k"], seed
+    )
+    return None if bent is None else bent[1]
+
+
+def _bootstrap(rows: pd.DataFrame, columns: list[str], seed: int) -> list[Slope] | None:
+    """Return the least-squares slope of each column, with an interval over resampled requests.
+
+    None where there are too few requests, or the columns do not vary apart from each other.
+    """
+    if rows["request_id"].nunique() < MIN_REQUESTS:
         return None
-    squared = steady.assign(context_squared_k=steady["context_length"] ** 2 / 1e3)
-    return _bootstrap(squared, ["context_length", "context_squared_k"], seed)[1]
-
-
-def _bootstrap(rows: pd.DataFrame, columns: list[str], seed: int) -> list[Slope]:
-    """Return the least-squares slope of each column, with an interval over resampled requests."""
-    values = rows[columns].to_numpy(dtype=np.float64) / 1e3
-    centre = values.mean(axis=0)
-    design = np.column_stack([np.ones(len(rows)), values - centre])
+    values = rows[columns].to_numpy(dtype=np.float64)
+    centred = (values - values.mean(axis=0)) / 1e3
+    design = np.column_stack([np.ones(len(rows)), centred, *_newness(rows)])
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        return None
     target = rows[TARGET].to_numpy()
     _, group = np.unique(rows["request_id"].to_numpy(), return_inverse=True)
     n_groups = int(group.max()) + 1
@@ -83,6 +95,16 @@ def _bootstrap(rows: pd.DataFrame, columns: list[str], seed: int) -> list[Slope]
     draws = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), N_RESAMPLES)
     weights = np.vstack([np.ones(n_groups), draws])
     grams, moments = np.tensordot(weights, gram, 1), weights @ moment
-    fitted = (np.linalg.pinv(grams, hermitian=True) @ moments[:, :, None])[:, 1:, 0]
+    fitted = (np.linalg.pinv(grams, hermitian=True) @ moments[:, :, None])[:, 1 : 1 + len(columns), 0]
     low, high = np.quantile(fitted[1:], [0.025, 0.975], axis=0)
     return [Slope(float(fitted[0, k]), float(low[k]), float(high[k])) for k in range(len(columns))]
+
+
+def _newness(rows: pd.DataFrame) -> list[npt.NDArray[np.float64]]:
+    """Return whether steps visit their context length first, as a column of its own, where rows differ in it.
+
+    A first visit may cost a plan of tens of milliseconds, and longer contexts are the newer ones: left out,
+    the slope of the context would take the blame.
+    """
+    first = rows["first_visit"].to_numpy(dtype=np.float64)
+    return [first] if np.ptp(first) > 0 else []

@@ -1,4 +1,4 @@
-"""How far a predictor may be trusted: errors, beside baselines and the noise floor. Pure functions of frames."""
+"""How far a predictor may be trusted: errors, baselines and the noise floor. Pure functions of frames."""
 
 from typing import Any
 
@@ -7,9 +7,10 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn import metrics as sk
 
-from llmlat.records import PREFILL, TARGET
+from llmlat.records import DECODE, PREFILL, TARGET
 
 Milliseconds = npt.NDArray[np.float64]
+NO_ROWS: Milliseconds = np.empty(0)
 
 
 def error_block(measured_ms: Milliseconds, predicted_ms: Milliseconds) -> dict[str, Any]:
@@ -164,3 +165,36 @@ def latency_summary(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
             "max_ms": latency.max() if len(latency) else None,
         }
     return summary
+
+
+def first_visits(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return what a decode step costs where its process had not decoded at that context length before.
+
+    Libraries that plan or tune per shape pay for it once. The cost is compared at equal context lengths, so
+    that it is not confused with the context's own.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Counted token rows.
+
+    Returns
+    -------
+    dict
+        `n_first` and `n_later` decode rows with their medians, `median_first_ms` and `median_later_ms`; and
+        `median_cost_ms`, how much slower the first visit was, over the `n_compared` context lengths with both;
+        `slower_share`, at how many of those it was slower at all.
+    """
+    decode = rows[rows["phase"] == DECODE]
+    first, later = decode[decode["first_visit"]], decode[~decode["first_visit"]]
+    by_context = [part.groupby("context_length")[TARGET].median() for part in (first, later)]
+    cost = (by_context[0] - by_context[1]).dropna()
+    return {
+        "n_first": len(first),
+        "n_later": len(later),
+        "median_first_ms": float(first[TARGET].median()) if len(first) else None,
+        "median_later_ms": float(later[TARGET].median()) if len(later) else None,
+        "n_compared": len(cost),
+        "median_cost_ms": float(cost.median()) if len(cost) else None,
+        "slower_share": float((cost > 0).mean()) if len(cost) else None,
+    }

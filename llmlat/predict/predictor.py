@@ -1,4 +1,4 @@
-"""The fitted predictor as a file: readable by people, and by programs that have neither torch nor scikit-learn.
+"""The fitted predictor as a file, for people, and for programs that have neither torch nor scikit-learn.
 
 A linear predictor is its formula; evaluating it takes a microsecond. Any other regressor is kept beside the
 file as the fitted scikit-learn pipeline, and loading it imports scikit-learn.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmlat.errors import LlmlatError
+from llmlat.errors import LlmlatError, one_line
 
 FORMAT = 1
 _Evaluate = Callable[[Mapping[str, Any]], Any]
@@ -103,7 +103,7 @@ def _linear(spec: Mapping[str, Any]) -> _Evaluate:
         latency: Any = intercept
         for name, weight in terms:
             value = features[name]
-            latency = latency + weight * (_as_array(value) if isinstance(value, list | tuple) else value)
+            latency = latency + weight * (value if isinstance(value, int | float) else _as_array(value))
         return latency
 
     return evaluate
@@ -112,20 +112,29 @@ def _linear(spec: Mapping[str, Any]) -> _Evaluate:
 def _as_array(value: Any) -> Any:
     import numpy as np
 
+    if value is None:
+        raise TypeError("predict() takes numbers or arrays of numbers; got None.")
     return np.asarray(value, dtype=np.float64)
 
 
-def _fitted_pipeline(path: Path, features: list[str]) -> _Evaluate:
-    import joblib
-    import numpy as np
-    import pandas as pd
+def _fitted_pipeline(path: Path, spec: Mapping[str, Any]) -> _Evaluate:
+    features = list(spec["features"])
+    try:
+        import joblib
+        import numpy as np
+        import pandas as pd
 
-    pipeline = joblib.load(path)
+        pipeline = joblib.load(path)
+    except Exception as error:
+        raise PredictorError(
+            f"{path}: cannot be unpickled here ({one_line(error)}); fit again on this machine."
+        ) from error
 
     def evaluate(values: Mapping[str, Any]) -> Any:
-        columns = {name: np.atleast_1d(np.asarray(values[name], dtype=np.float64)) for name in features}
-        latency = pipeline.predict(pd.DataFrame(columns))
-        return float(latency[0]) if all(np.ndim(values[name]) == 0 for name in features) else latency
+        columns = np.broadcast_arrays(*(_as_array(values[name]) for name in features))
+        frame = pd.DataFrame({name: column.ravel() for name, column in zip(features, columns, strict=True)})
+        latency = pipeline.predict(frame).reshape(columns[0].shape)
+        return latency if latency.ndim else float(latency)
 
     return evaluate
 
@@ -151,18 +160,21 @@ def load_predictor(path: str | Path) -> Predictor:
     path = Path(path)
     path = path / "predictor.json" if path.is_dir() else path
     try:
-        spec: dict[str, Any] = json.loads(path.read_text())
-        kind, version = spec["kind"], spec["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if spec["format"] != FORMAT:
+            raise PredictorError(
+                f"{path}: format {spec['format']} is not {FORMAT}; fit again with this version of llmlat."
+            )
+        evaluate = _linear(spec) if spec["kind"] == "linear" else _fitted_pipeline(_pickled(path, spec), spec)
+        return Predictor(spec, evaluate)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PredictorError(
             f"{path}: not a predictor ({error}); name a run folder or its predictor.json."
         ) from error
-    if version != FORMAT:
-        raise PredictorError(
-            f"{path}: format {version} is not {FORMAT}; fit again with this version of llmlat."
-        )
-    if kind == "linear":
-        return Predictor(spec, _linear(spec))
+
+
+def _pickled(path: Path, spec: Mapping[str, Any]) -> Path:
+    """Return the fitted pipeline's file, once it is known to be the one that was written with `path`."""
     pickled = path.with_name(spec["pipeline"]["file"])
     if (
         not pickled.is_file()
@@ -171,4 +183,4 @@ def load_predictor(path: str | Path) -> Predictor:
         raise PredictorError(
             f"{pickled}: missing, or not the file that {path.name} was written with; fit again."
         )
-    return Predictor(spec, _fitted_pipeline(pickled, list(spec["features"])))
+    return pickled

@@ -13,10 +13,20 @@ from llmlat.config import SplitConfig, SplitName
 from llmlat.errors import ConfigError, DatasetError
 from llmlat.predict import thesis
 from llmlat.predict.coefficients import coefficient_table, formula
-from llmlat.predict.evaluate import baselines, by_phase, error_block, latency_summary, noise_floor, worst_rows
-from llmlat.predict.fit import feature_columns, fit
+from llmlat.predict.evaluate import (
+    NO_ROWS,
+    baselines,
+    by_phase,
+    error_block,
+    first_visits,
+    latency_summary,
+    noise_floor,
+    worst_rows,
+)
+from llmlat.predict.fit import feature_columns, fit, predict
+from llmlat.predict.refit import refit, revisited, steady
 from llmlat.predict.split import Positions, split_rows
-from llmlat.records import DECODE, TARGET
+from llmlat.records import TARGET
 
 SCHEMA_VERSION = 1
 
@@ -76,8 +86,8 @@ def analyse(
     if counted.empty:
         raise DatasetError("the dataset holds warm-up rows only; measure again with prompts to count.")
     train, test = _parts(counted, split_rows(counted, split))
-    fitted = _fit(pipeline, train)
-    predictions = test.assign(predicted_ms=fitted.predict(test))
+    fitted = fit(pipeline, train)
+    predictions = test.assign(predicted_ms=predict(fitted, test))
     floor, floor_reason = noise_floor(counted, feature_columns(pipeline))
     regressor = pipeline.named_steps["regressor"]
     metrics: dict[str, Any] = {
@@ -100,7 +110,9 @@ def analyse(
         "noise_floor_reason": floor_reason,
         "by_phase": by_phase(predictions),
         "worst_rows": worst_rows(predictions),
-        "without_warmup_and_prefill": _without_warmup_and_prefill(counted, pipeline, train, predictions),
+        "without_warmup_and_prefill": refit(steady, counted, pipeline, train, predictions),
+        "without_first_visits": refit(revisited, counted, pipeline, train, predictions),
+        "first_visits": first_visits(counted),
         "latency": latency_summary(counted),
         "nonlinear_check": _boosted_trees(counted, pipeline, split),
     }
@@ -114,15 +126,6 @@ def _parts(rows: pd.DataFrame, positions: tuple[Positions, Positions]) -> tuple[
     return rows.iloc[train], rows.iloc[test]
 
 
-def _fit(pipeline: Pipeline, train: pd.DataFrame) -> Pipeline:
-    try:
-        return fit(pipeline, train)
-    except ValueError as error:
-        raise ConfigError(
-            f"regressor: cannot be fitted on these rows ({str(error).splitlines()[0]})."
-        ) from error
-
-
 def _headline(predictions: pd.DataFrame) -> dict[str, Any]:
     block = error_block(predictions[TARGET].to_numpy(), predictions["predicted_ms"].to_numpy())
     return {name: value for name, value in block.items() if name != "n"}
@@ -133,16 +136,13 @@ def _under(rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig, name: Spl
     try:
         train, test = _parts(rows, split_rows(rows, SplitConfig(name, split.test_size, split.seed)))
     except ConfigError as error:
-        return {**error_block(_none, _none), "n_train": None, "n_test": None, "reason": str(error)}
-    errors = error_block(test[TARGET].to_numpy(), _fit(pipeline, train).predict(test))
+        return {**error_block(NO_ROWS, NO_ROWS), "n_train": None, "n_test": None, "reason": str(error)}
+    errors = error_block(test[TARGET].to_numpy(), predict(fit(pipeline, train), test))
     return {**errors, "n_train": len(train), "n_test": len(test), "baselines": baselines(rows, train, test)}
 
 
-_none = pd.Series(dtype=float).to_numpy()
-
-
 def _boosted_trees(rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> dict[str, Any] | None:
-    """Return the errors of boosted trees on the same features and held-out requests: is there more to be had?"""
+    """Return the errors of boosted trees on the same features and held-out requests: what a line misses."""
     try:
         train, test = _parts(
             rows, split_rows(rows, SplitConfig(SplitName.by_request, split.test_size, split.seed))
@@ -155,42 +155,6 @@ def _boosted_trees(rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -
     with threadpool_limits(limits=1, user_api="openmp"):
         trees.fit(train[columns], train[TARGET])
         return error_block(test[TARGET].to_numpy(), trees.predict(test[columns]))
-
-
-def _without_warmup_and_prefill(
-    rows: pd.DataFrame, pipeline: Pipeline, train: pd.DataFrame, predictions: pd.DataFrame
-) -> dict[str, Any]:
-    """Fit again without prefill rows and the first request after loading, and test both fits on the same rows."""
-
-    def steady(part: pd.DataFrame) -> pd.DataFrame:
-        return part[(part["phase"] == DECODE) & (part["session_request"] > 0)]
-
-    kept_train, kept_test = steady(train), steady(predictions)
-    counts = {
-        "n_train": len(kept_train),
-        "n_test": len(kept_test),
-        "n_dropped": len(train) + len(predictions) - len(kept_train) - len(kept_test),
-    }
-    measured = kept_test[TARGET].to_numpy()
-    headline = error_block(measured, kept_test["predicted_ms"].to_numpy())
-    if len(kept_train) < 3 or kept_test.empty:
-        nothing = {
-            "refit": error_block(_none, _none),
-            "baselines": None,
-            "coefficients": None,
-            "intercept_ms": None,
-        }
-        return {**counts, "headline": headline, **nothing}
-    refitted = _fit(pipeline, kept_train)
-    table = coefficient_table(refitted)
-    return {
-        **counts,
-        "headline": headline,
-        "refit": error_block(measured, refitted.predict(kept_test)),
-        "baselines": baselines(rows, kept_train, kept_test),
-        "coefficients": table["coefficients"],
-        "intercept_ms": table["intercept_ms"],
-    }
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:

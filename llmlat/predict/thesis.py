@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from llmlat.predict.effects import Slope, decode_curvature, decode_slopes
+from llmlat.predict.effects import MIN_REQUESTS, Slope, decode_curvature, decode_slopes
 
 REFERENCE: dict[str, Any] = {
-    "source": "A Predictive Modeling Approach to Estimate Per-Token Inference Latency in Large Language Models",
+    "source": "A Predictive Modeling Approach to Estimate Per-Token Inference Latency in Large Language "
+    "Models",
     "model": "Mistral-7B-Instruct-v0.3, 8-bit (bitsandbytes)",
     "n_events": 471,
     "n_train": 376,
@@ -64,34 +65,45 @@ def verdicts(
 
 
 def _dominant_context(metrics: dict[str, Any], slopes: dict[str, Slope] | None) -> tuple[str, str]:
-    """Confirmed where the scaled coefficient leads, the decode slope is above 0, and half the variance follows."""
+    """Confirm where its coefficient leads, its decode slope is above 0, and half the variance follows."""
     coefficients = metrics["coefficients"] or {}
-    r2 = metrics["without_warmup_and_prefill"]["refit"]["r2"]
+    refits = [metrics[name]["refit"]["r2"] for name in ("without_first_visits", "without_warmup_and_prefill")]
+    r2 = next((r2 for r2 in refits if r2 is not None), None)
     if slopes is None or r2 is None or not {"context_length", "prompt_tokens"} <= set(coefficients):
-        return UNTOLD, "It takes a linear regressor on both features and decode rows of at least 4 requests."
+        return (
+            UNTOLD,
+            "It takes a linear regressor on both features, and decode rows of at least "
+            f"{MIN_REQUESTS} requests.",
+        )
     context = coefficients["context_length"]["scaled_ms"]
     prompt = coefficients["prompt_tokens"]["scaled_ms"]
     alone = slopes["context_alone"]
     leads = context > abs(prompt)
     evidence = (
-        f"Scaled coefficients: context {context:+.2f} ms, prompt {prompt:+.2f} ms. On steady decode rows, 1,000 more "
-        f"tokens of context cost {alone}, and both features together explain {max(r2, 0):.0%} of the variance of the "
-        "test rows."
+        f"Scaled coefficients: context {context:+.2f} ms, prompt {prompt:+.2f} ms. On steady decode rows, "
+        f"1,000 more tokens of context cost {alone}, and both features together explain {max(r2, 0):.0%} of "
+        "the variance of the test rows."
     )
     return (CONFIRMED if leads and alone.low_ms > 0 and r2 >= DOMINANT_R2 else NOT_CONFIRMED), evidence
 
 
 def _longer_prompts(slopes: dict[str, Slope] | None) -> tuple[str, str]:
-    """Confirmed where, at equal context, the interval of the prompt's slope lies below 0."""
-    if slopes is None:
-        return UNTOLD, "It takes decode rows of at least 4 requests."
+    """Confirm where, at equal context, the interval of the prompt's slope lies below 0."""
+    if slopes is None or "prompt_tokens" not in slopes:
+        return (
+            UNTOLD,
+            f"It takes decode rows of at least {MIN_REQUESTS} requests with prompts of different lengths.",
+        )
     slope = slopes["prompt_tokens"]
-    evidence = f"At equal context, 1,000 more prompt tokens change a decode step by {slope} (95 % interval over requests)."
+    evidence = (
+        f"At equal context, 1,000 more prompt tokens change a decode step by {slope} (95 % interval over "
+        "requests)."
+    )
     return (CONFIRMED if slope.high_ms < 0 else NOT_CONFIRMED), evidence
 
 
 def _growth(engine: str, rows: pd.DataFrame, contrast: pd.DataFrame | None) -> tuple[str, str]:
-    """Confirmed where growth with a cache is at most linear, and without one the slope is clearly steeper."""
+    """Confirm where growth with a cache is at most linear, and without one the slope is clearly steeper."""
     if engine not in {"eager", "no_cache"}:
         return UNTOLD, f"It takes engine=eager and engine=no_cache; this is {engine}."
     cached, uncached = (rows, contrast) if engine == "eager" else (contrast, rows)
@@ -99,18 +111,23 @@ def _growth(engine: str, rows: pd.DataFrame, contrast: pd.DataFrame | None) -> t
     known = [
         f"{name} a cache {slope} per 1,000 tokens" for name, slope in slope_of.items() if slope is not None
     ]
-    bend = decode_curvature(cached) if cached is not None else None
-    if slope_of["with"] is None or slope_of["without"] is None or bend is None:
+    growth = (
+        f"Growth of a decode step: {'; '.join(known)}." if known else "No growth of a decode step is known."
+    )
+    if contrast is None:
         other = "no_cache" if engine == "eager" else "eager"
+        return UNTOLD, f"{growth} Half of it: run the same with engine={other}."
+    bend = None if cached is None else decode_curvature(cached)
+    if slope_of["with"] is None or slope_of["without"] is None or bend is None:
         return (
             UNTOLD,
-            f"Growth of a decode step: {'; '.join(known)}. Half of it: run the same with engine={other}.",
+            f"{growth} It takes decode rows of at least {MIN_REQUESTS} requests at several contexts.",
         )
     linear = bend.low_ms <= 0
     faster = slope_of["without"].low_ms > slope_of["with"].high_ms
     evidence = (
-        f"Growth of a decode step: {'; '.join(known)}. With a cache the bend away from a line is {bend} per "
-        f"(1,000 tokens)², {'not above' if linear else 'above'} 0."
+        f"{growth} With a cache the bend away from a line is {bend} per (1,000 tokens)², "
+        f"{'not above' if linear else 'above'} 0."
     )
     return (CONFIRMED if linear and faster else NOT_CONFIRMED), evidence
 
@@ -121,14 +138,15 @@ def _alone(rows: pd.DataFrame | None) -> Slope | None:
 
 
 def _linear_suffices(metrics: dict[str, Any]) -> tuple[str, str]:
-    """Confirmed where it is near a boosted-tree model, beats the median, and misses by at most a tenth."""
+    """Confirm where it is near a boosted-tree model, beats the median, and misses by at most a tenth."""
     grouped, trees = metrics["splits"]["by_request"], metrics["nonlinear_check"]
     if grouped.get("mae_ms") is None or trees is None or metrics["coefficients"] is None:
         return UNTOLD, "It takes a linear regressor, and enough requests to hold some out."
     mae, median = grouped["mae_ms"], grouped["baselines"]["median"]["mae_ms"]
     evidence = (
-        f"On held-out requests the mean error is {mae:.2f} ms ({grouped['mape']:.0%} of the latency); boosted trees "
-        f"on the same features reach {trees['mae_ms']:.2f} ms, always guessing the median {median:.2f} ms."
+        f"On held-out requests the mean error is {mae:.2f} ms ({grouped['mape']:.0%} of the latency); "
+        f"boosted trees on the same features reach {trees['mae_ms']:.2f} ms, always guessing the median "
+        f"{median:.2f} ms."
     )
     suffices = (
         mae <= SUFFICIENT_RATIO * trees["mae_ms"] and mae < median and grouped["mape"] <= SUFFICIENT_MAPE

@@ -17,14 +17,18 @@ from llmlat.report.markdown import markdown
 from llmlat.report.page import page
 from llmlat.report.terminal import print_summary
 
-__all__ = ["figures", "print_summary", "write"]
+__all__ = ["print_summary", "write"]
 
 
-def figures(metrics: Mapping[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, Figure]:
-    """Draw the figures that the data allows, by name.
+def write(
+    folder: Path, metrics: Mapping[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame
+) -> dict[str, Figure]:
+    """Write report.html, report.md and figures/*.svg into a run's folder, each whole or not at all.
 
     Parameters
     ----------
+    folder : pathlib.Path
+        The run's folder.
     metrics : Mapping
         As docs/metrics.md describes.
     rows : pandas.DataFrame
@@ -35,30 +39,11 @@ def figures(metrics: Mapping[str, Any], rows: pd.DataFrame, predictions: pd.Data
     Returns
     -------
     dict of str to matplotlib.figure.Figure
-    """
-    drawn = plots.draw(metrics, rows, predictions)
-    return {name: plot.figure for name, plot in drawn.items() if plot.figure is not None}
-
-
-def write(
-    folder: Path, metrics: Mapping[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame
-) -> dict[str, Path]:
-    """Write report.html, report.md and figures/*.svg into a run's folder, each whole or not at all.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The run's folder.
-    metrics, rows, predictions
-        As for `figures`.
-
-    Returns
-    -------
-    dict of str to pathlib.Path
-        The report files and the figures that were written, by name.
+        The figures that the data allowed, by name.
     """
     found = plots.draw(metrics, rows, predictions)
-    drawings = {name: style.svg(plot.figure, name) for name, plot in found.items() if plot.figure is not None}
+    figures = {name: plot.figure for name, plot in found.items() if plot.figure is not None}
+    drawings = {name: style.svg(figure, name) for name, figure in figures.items()}
     links = {name: f"figures/{name}.svg" for name in drawings}
     contents = {links[name]: svg for name, svg in drawings.items()}
     contents["report.md"] = markdown(metrics, found, links)
@@ -67,7 +52,7 @@ def write(
         (folder / "figures" / f"{stale}.svg").unlink(missing_ok=True)
     for path, text in contents.items():
         _write_whole(folder / path, text)
-    return {Path(path).name if "/" not in path else Path(path).stem: folder / path for path in contents}
+    return figures
 
 
 def _write_whole(path: Path, text: str) -> None:

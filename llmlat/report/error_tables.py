@@ -106,6 +106,18 @@ def steady(metrics: Metrics) -> Table | None:
     without = metrics.get("without_warmup_and_prefill")
     if not without or not known(without.get("refit")):
         return None
+    return _refitted(metrics, "Without the slow start", without)
+
+
+def revisited(metrics: Metrics) -> Table | None:
+    """Show the fit at context lengths that the process had seen, and the headline fit on those same rows."""
+    without = metrics.get("without_first_visits")
+    if not without or not known(without.get("refit")):
+        return None
+    return _refitted(metrics, "At context lengths seen before", without)
+
+
+def _refitted(metrics: Metrics, title: str, without: Mapping[str, Any]) -> Table:
     guesses = [(wording.BASELINES.get(k, k), v) for k, v in (without.get("baselines") or {}).items()]
     blocks = [("fitted without them", without["refit"]), ("headline fit, same rows", without["headline"])]
-    return errors(metrics, "Without the slow start", [*blocks, *guesses], strong=0)
+    return errors(metrics, title, [*blocks, *guesses], strong=0)

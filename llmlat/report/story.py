@@ -11,6 +11,10 @@ from llmlat.report.wording import count, listed, minus, ms, percent, sentence, t
 
 Metrics = Mapping[str, Any]
 
+# First visits are remarked on in the terminal where they cost more than this share of a later one, nearly always.
+NOTABLE_COST = 0.1
+NEARLY_ALWAYS = 0.95
+
 SYMBOLS = {"confirmed": "✓", "not confirmed here": "✗", "cannot be told from this data": "?"}
 
 
@@ -113,7 +117,11 @@ def banners(metrics: Metrics) -> list[tuple[str, str]]:
                 "weights, not on their values, so times are those of this architecture.",
             )
         )
-    return [*found, *(("Notice.", minus(str(notice))) for notice in metrics.get("notices") or [])]
+    # A stand-in's notice says no more than its banner; the others say why.
+    notices = [
+        str(notice) for notice in metrics.get("notices") or [] if not str(notice).startswith("STAND-IN")
+    ]
+    return [*found, *(("Notice.", minus(notice)) for notice in notices)]
 
 
 def sections(metrics: Metrics, plots: Mapping[str, Plot]) -> list[Section]:
@@ -189,6 +197,7 @@ def _what_the_average_hides(metrics: Metrics, plots: Mapping[str, Plot]) -> list
         Section("First tokens and later tokens", (tables.latency(metrics), error_tables.by_phase(metrics))),
         Section("The few rows that miss most", _worst(metrics, plots)),
         Section("Without the slow start", _steady(metrics)),
+        Section("The first time at a context length", _first_visits(metrics)),
         Section("Requests it has never seen", _splits(metrics)),
     ]
 
@@ -233,6 +242,34 @@ def _steady(metrics: Metrics) -> tuple[Part, ...]:
         f"{count(without['n_test'])} to test on."
     )
     return (Text(said), table)
+
+
+def _first_visits(metrics: Metrics) -> tuple[Part, ...]:
+    table = error_tables.revisited(metrics)
+    return (Text(first_visit_words(metrics)), *((table,) if table else ()))
+
+
+def first_visit_words(metrics: Metrics) -> str:
+    """Say what a step costs where its process had not decoded at that context length before."""
+    visits = metrics.get("first_visits") or {}
+    if visits.get("median_cost_ms") is None:
+        return "Not to be told: no context length was visited twice."
+    return (
+        f"{count(visits['n_first'])} later tokens came at a context length that the process decoded at for the "
+        f"first time, {count(visits['n_later'])} at one it had seen. At {count(visits['n_compared'])} context "
+        f"lengths with both, the first visit took {ms(visits['median_cost_ms'])} more (the median). Some libraries "
+        "plan or tune for each new shape, and pay for it once."
+    )
+
+
+def remarks(metrics: Metrics) -> list[str]:
+    """Return what a reader of the summary alone should know beside its tables."""
+    visits = metrics.get("first_visits") or {}
+    cost, later = visits.get("median_cost_ms"), visits.get("median_later_ms")
+    if cost is None or not later:
+        return []
+    notable = cost > NOTABLE_COST * later and visits["slower_share"] >= NEARLY_ALWAYS
+    return [first_visit_words(metrics)] if notable else []
 
 
 def _splits(metrics: Metrics) -> tuple[Part, ...]:

@@ -66,6 +66,7 @@ def _parts(metrics: Mapping[str, Any], folder: Path, plain: bool) -> Iterator[Re
         yield Padding(Text.assemble(text(f"! {start} ", "bold yellow"), text(rest, "yellow")), (1, 1, 0, 1))
     shown = [tables.reference(metrics), error_tables.baselines(metrics), error_tables.by_phase(metrics)]
     yield from (_table(table, text) for table in shown if table)
+    yield from (Padding(text(remark), (0, 1, 1, 1)) for remark in story.remarks(metrics))
     yield from _formula(metrics, text)
     yield from _verdicts(metrics, text)
 

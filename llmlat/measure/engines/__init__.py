@@ -15,8 +15,10 @@ Chooser = Callable[[torch.Tensor], torch.Tensor]
 class Engine(Protocol):
     """What the collector asks of an engine.
 
-    `prepare` is not timed: whatever can be allocated before the first step is allocated there. The two phases
-    are timed; each runs one step and returns the ids it generated, shape (batch, 1), without waiting for them.
+    `prepare` is not timed: whatever can be allocated before the first step is allocated there. The two
+    phases are timed; each runs one step and returns the ids it generated, shape (batch, 1), without waiting
+    for them. The collector keeps them until the request ends: an engine that generates into the same memory
+    at every step returns a copy.
     """
 
     def prepare(self, token_ids: Sequence[int], max_new_tokens: int) -> Any:

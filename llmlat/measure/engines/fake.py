@@ -1,7 +1,7 @@
 """An engine with a scripted clock: exact milliseconds without a model.
 
-`FakeEngine` and `ScriptedTimer` stand where a model and a device would, so that a test of the collector, or of
-anything behind it, can assert latencies to the nanosecond.
+`FakeEngine` and `ScriptedTimer` stand where a model and a device would, so that a test of the collector, or
+of anything behind it, can assert latencies to the nanosecond.
 """
 
 from collections.abc import Callable, Sequence

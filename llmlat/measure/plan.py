@@ -1,0 +1,104 @@
+"""The plan of a measurement: which requests, of which model, on which device, and the identity of it all.
+
+Everything that can be wrong with a config is found out here, before anything is loaded.
+"""
+
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from hydra.utils import get_object
+
+from llmlat.config import Config
+from llmlat.errors import ConfigError, one_line
+from llmlat.measure.decoding import check_temperature
+from llmlat.measure.device import pick_device
+from llmlat.measure.environment import hardware, versions
+from llmlat.measure.models import quiet_libraries
+from llmlat.measure.prompts import Request, plan_requests
+from llmlat.measure.sources import ModelSource, find_model
+from llmlat.measure.tokenizers import make_tokenizer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a config comes to on this machine, before anything is loaded.
+
+    Attributes
+    ----------
+    device : torch.device
+    source : ModelSource
+    requests : list of Request
+    identity : dict
+        Everything that decides the measurement; its hash is the dataset's key.
+    """
+
+    device: torch.device
+    source: ModelSource
+    requests: list[Request]
+    identity: dict[str, Any]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the requests generate."""
+        return sum(request.max_new_tokens for request in self.requests)
+
+
+def make_plan(config: Config) -> Plan:
+    """Work out what will be measured.
+
+    Raises
+    ------
+    LlmlatError
+        Where the device, the model or the prompts cannot be had.
+    """
+    quiet_libraries()
+    check_temperature(config.decoding)
+    _check_engine(config.engine)
+    device = pick_device(config.device)
+    source = find_model(config.model, device)
+    model = config.model.stand_in if source.stand_in_for and config.model.stand_in else config.model
+    tokenizer = make_tokenizer(model.tokenizer, model.name, model.revision, source.local_files_only)
+    text_config = source.hf_config.get_text_config()
+    max_context = int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
+    requests = plan_requests(config.prompt_set, config.collect, tokenizer, max_context)
+    return Plan(device, source, requests, identify(config, source, requests, device))
+
+
+def _check_engine(engine: dict[str, Any]) -> None:
+    if "name" not in engine:
+        raise ConfigError("engine.name: the engine has none; give it one, +engine.name=mine.")
+    target = engine.get("_target_")
+    try:
+        get_object(str(target))
+    except Exception as error:
+        raise ConfigError(f"engine._target_={target}: cannot be found ({one_line(error)}).") from error
+
+
+def identify(
+    config: Config, source: ModelSource, requests: list[Request], device: torch.device
+) -> dict[str, Any]:
+    """Return everything that decides the measurement, JSON-serialisable."""
+    fed = json.dumps([asdict(request) for request in requests], sort_keys=True)
+    architecture = source.hf_config.to_dict()
+    for volatile in ("_name_or_path", "transformers_version", "dtype"):
+        architecture.pop(volatile, None)
+    return {
+        "model": source.name,
+        "stand_in_for": source.stand_in_for,
+        "weights": source.weights,
+        "fingerprint": source.fingerprint,
+        "architecture": json.loads(json.dumps(architecture, default=str)),
+        "quantization": str(config.quantization.name),
+        "engine": config.engine,
+        "decoding": asdict(config.decoding),
+        "prompt_set": config.prompt_set.name,
+        "requests_sha256": hashlib.sha256(fed.encode()).hexdigest(),
+        "collect": asdict(config.collect),
+        "seed": config.seed,
+        "hardware": hardware(device),
+        "versions": versions(),
+    }

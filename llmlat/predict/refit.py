@@ -1,0 +1,72 @@
+"""The same fit on fewer rows: what is left when the slow start, or new context lengths, are set aside."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from llmlat.predict.coefficients import coefficient_table
+from llmlat.predict.evaluate import NO_ROWS, baselines, error_block
+from llmlat.predict.fit import fit, predict
+from llmlat.predict.split import MIN_TRAIN_ROWS
+from llmlat.records import DECODE, TARGET
+
+Keep = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def steady(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the decode rows outside the first request after loading."""
+    return rows[(rows["phase"] == DECODE) & (rows["session_request"] > 0)]
+
+
+def revisited(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the steady rows at context lengths that their process had decoded at before."""
+    kept = steady(rows)
+    return kept[~kept["first_visit"]]
+
+
+def refit(
+    keep: Keep, rows: pd.DataFrame, pipeline: Pipeline, train: pd.DataFrame, predictions: pd.DataFrame
+) -> dict[str, Any]:
+    """Fit again on some of the training rows, and test both fits on the same test rows.
+
+    Parameters
+    ----------
+    keep : callable
+        Maps rows to those that stay.
+    rows : DataFrame
+        All counted rows.
+    pipeline : Pipeline
+        Unfitted.
+    train : DataFrame
+        The training rows of the headline fit.
+    predictions : DataFrame
+        Its test rows, with `predicted_ms`.
+
+    Returns
+    -------
+    dict
+        `n_train`, `n_test`, `n_dropped`, `headline` and `refit` (error blocks), `baselines`, `coefficients`
+        and `intercept_ms`; None where too few rows are left.
+    """
+    kept_train, kept_test = keep(train), keep(predictions)
+    measured = kept_test[TARGET].to_numpy()
+    found: dict[str, Any] = {
+        "n_train": len(kept_train),
+        "n_test": len(kept_test),
+        "n_dropped": len(train) + len(predictions) - len(kept_train) - len(kept_test),
+        "headline": error_block(measured, kept_test["predicted_ms"].to_numpy()),
+    }
+    if len(kept_train) < MIN_TRAIN_ROWS or kept_test.empty:
+        nothing = {"baselines": None, "coefficients": None, "intercept_ms": None}
+        return {**found, "refit": error_block(NO_ROWS, NO_ROWS), **nothing}
+    refitted = fit(pipeline, kept_train)
+    table = coefficient_table(refitted)
+    return {
+        **found,
+        "refit": error_block(measured, predict(refitted, kept_test)),
+        "baselines": baselines(rows, kept_train, kept_test),
+        "coefficients": table["coefficients"],
+        "intercept_ms": table["intercept_ms"],
+    }
