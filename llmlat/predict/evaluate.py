@@ -181,9 +181,9 @@ def first_visits(rows: pd.DataFrame) -> dict[str, Any]:
     Returns
     -------
     dict
-        `n_first` and `n_later` decode rows with their medians, `median_first_ms` and `median_later_ms`; and
-        `median_cost_ms`, how much slower the first visit was, over the `n_compared` context lengths with both;
-        `slower_share`, at how many of those it was slower at all.
+        `n_first` and `n_later` decode rows with their medians, `median_first_ms` and `median_later_ms`; over
+        the `n_compared` context lengths with both, `median_cost_ms`, how much slower the first visit was, and
+        `slower_share`, at how many of them it was slower at all.
     """
     decode = rows[rows["phase"] == DECODE]
     first, later = decode[decode["first_visit"]], decode[~decode["first_visit"]]

@@ -1,7 +1,5 @@
 """The terminal summary: 80 characters, plain when piped, nothing forgotten."""
 
-# ruff: noqa: RUF001
-
 import io
 from pathlib import Path
 from typing import Any

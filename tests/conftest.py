@@ -1,0 +1,148 @@
+"""What all tests share: a quiet, isolated environment, composed configs, token rows and the command line.
+
+No torch here: the predicting half is tested without it.
+"""
+
+# ruff: noqa: E402 - the environment is set before anything reads it
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+# Before anything imports torch or numpy: two workers share two cores, so a thread each.
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_variable] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "agg"
+# Nothing leaves the machine: the Hub is a closed port (a test that wants one points at its own server), its
+# cache is empty, and W&B has no key.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="llmlat-hf-")
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+for _variable in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "TRANSFORMERS_OFFLINE", "HYDRA_FULL_ERROR"):
+    os.environ.pop(_variable, None)
+for _variable in [name for name in os.environ if name.startswith("WANDB_")]:
+    del os.environ[_variable]
+os.environ["WANDB_MODE"] = "offline"
+os.environ["WANDB_SILENT"] = "true"
+os.environ["WANDB_DIR"] = tempfile.mkdtemp(prefix="llmlat-wandb-")
+os.environ["NETRC"] = os.devnull
+
+import pandas as pd
+import pytest
+
+import llmlat.config
+from llmlat.config import Config
+from llmlat.dataset import Dataset
+from llmlat.records import COLUMNS, DECODE, PREFILL
+
+TINY = (
+    "model.architecture.hidden_size=64",
+    "model.architecture.intermediate_size=128",
+    "model.architecture.num_hidden_layers=2",
+    "model.architecture.num_attention_heads=4",
+    "model.architecture.num_key_value_heads=2",
+    "model.architecture.head_dim=16",
+)
+"""Overrides that shrink mistral-mini to what loads and decodes in no time; its tokenizer stays."""
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., Config]:
+    """Return a function that composes a config as the command line does, into plain objects."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    llmlat.config.register()
+
+    def composed(*overrides: str) -> Config:
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_dir(str(llmlat.config.config_dir()), version_base="1.3"):
+            return llmlat.config.from_composed(hydra.compose("config", list(overrides)))
+
+    return composed
+
+
+@pytest.fixture(scope="session")
+def token_rows() -> Callable[..., pd.DataFrame]:
+    """Return a function that makes the rows of one request, as a collector would."""
+
+    def rows(
+        request_id: int,
+        n_tokens: int = 4,
+        prompt_tokens: int = 10,
+        session_id: int = 0,
+        latency_ms: float = 5.0,
+        **columns: Any,
+    ) -> pd.DataFrame:
+        index = pd.RangeIndex(n_tokens)
+        start_ns = 1_700_000_000_000_000_000 + max(request_id, -1) * 10**9
+        made: dict[str, Any] = {
+            "request_id": request_id,
+            "prompt_id": f"prompt-{request_id}",
+            "repetition": 0,
+            "session_id": session_id,
+            "session_request": max(request_id, 0),
+            "is_warmup": request_id < 0,
+            "token_index": index,
+            "phase": [PREFILL, *[DECODE] * n_tokens][:n_tokens],
+            "prompt_tokens": prompt_tokens,
+            "context_length": prompt_tokens + index.to_numpy(),
+            "first_visit": request_id <= 0,
+            "token_id": 7,
+            "token_latency_ms": latency_ms,
+            "device_latency_ms": float("nan"),
+            "completed_at_ns": start_ns + (index.to_numpy() + 1) * round(latency_ms * 1e6),
+        }
+        return pd.DataFrame({**made, **columns}, index=index)[[column.name for column in COLUMNS]]
+
+    return rows
+
+
+@pytest.fixture
+def complete_dataset(tmp_path: Path, token_rows: Callable[..., pd.DataFrame]) -> Dataset:
+    """Return a dataset of two requests of four tokens, measured by one session."""
+    dataset = Dataset.create(tmp_path / "datasets", {"model": "tiny", "seed": 0}, n_requests=2)
+    dataset.add_session({"notices": []})
+    for request_id in range(2):
+        dataset.append_request(request_id, token_rows(request_id))
+    return dataset
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """Run `python -m llmlat` in an empty folder: `cli.run()` to its end, `cli.start()` to meddle with."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "llmlat", "tracking=none", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        process = start(*arguments, **environment)
+        output, errors = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    yield SimpleNamespace(start=start, run=run, folder=tmp_path)
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()

@@ -1,0 +1,63 @@
+"""Small models and requests for the measuring half."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from transformers import MistralConfig, PreTrainedModel
+
+from llmlat.config import QuantizationName
+from llmlat.measure.models import load_model
+from llmlat.measure.prompts import Request
+from llmlat.measure.sources import ModelSource
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def request_of() -> Callable[..., Request]:
+    """Return a function that makes a request of so many prompt and generated tokens."""
+
+    def make(request_id: int = 0, prompt_tokens: int = 10, max_new_tokens: int = 4) -> Request:
+        token_ids = tuple(3 + (7 * i + request_id) % 90 for i in range(prompt_tokens))
+        return Request(request_id, f"prompt-{request_id}", 0, token_ids, max_new_tokens)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_architecture() -> MistralConfig:
+    return make_architecture()
+
+
+def make_architecture(**changes: Any) -> MistralConfig:
+    fields = {
+        "vocab_size": 128,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 512,
+        "sliding_window": None,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    return MistralConfig(**{**fields, **changes})
+
+
+@pytest.fixture(scope="session")
+def random_model() -> Callable[..., PreTrainedModel]:
+    """Return a function that loads the tiny architecture with random weights on the CPU."""
+
+    def load(
+        quantization: QuantizationName = QuantizationName.none, seed: int = 0, **changes: Any
+    ) -> PreTrainedModel:
+        source = ModelSource("tiny", make_architecture(**changes), "random")
+        return load_model(source, quantization, CPU, seed)
+
+    return load

@@ -1,0 +1,72 @@
+"""Engines for `engine._target_=failing_engines.…`: real ones, that fail on purpose at one token."""
+
+import resource
+import time
+
+import torch
+
+from llmlat.measure.engines.eager import EagerEngine
+
+
+class AtToken(EagerEngine):
+    """Calls `strike` before token `at_token` of request `at_request`, counted from 0 and without warm-up."""
+
+    def __init__(self, model, choose, at_request=2, at_token=3):
+        super().__init__(model, choose)
+        self.at = (at_request, at_token)
+        self.here = [-1, 0]
+
+    def prepare(self, token_ids, max_new_tokens):
+        self.here = [self.here[0] + 1, 0]
+        return super().prepare(token_ids, max_new_tokens)
+
+    def _forward(self, state):
+        if tuple(self.here) == self.at:
+            self.strike()
+        self.here[1] += 1
+        return super()._forward(state)
+
+    def strike(self):
+        raise NotImplementedError
+
+
+class DeviceOutOfMemory(AtToken):
+    def strike(self):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has ...")
+
+
+class HostOutOfMemory(AtToken):
+    """Makes this process's memory end, and lets torch's own allocator meet the end."""
+
+    def strike(self):
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20, before[1]))
+        try:
+            torch.empty(2**30, dtype=torch.uint8).fill_(1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+class Broken(AtToken):
+    def strike(self):
+        raise ZeroDivisionError("a bug in an engine")
+
+
+class Interrupted(AtToken):
+    def strike(self):
+        raise KeyboardInterrupt
+
+
+class Slow(EagerEngine):
+    """Takes at least five milliseconds a token, so that a test can strike in the middle."""
+
+    def _forward(self, state):
+        time.sleep(0.005)
+        return super()._forward(state)
+
+
+class Unmade:
+    def __init__(self, model, choose):
+        raise RuntimeError("no such\nkernel")

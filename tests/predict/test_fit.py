@@ -1,0 +1,139 @@
+"""Everything that a config can get wrong about the regressor is found before anything is measured."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from llmlat.config import Config, FeaturesConfig, config_dir
+from llmlat.errors import ConfigError
+from llmlat.predict.fit import build_pipeline, feature_columns, fit
+from llmlat.records import COLUMNS
+
+THESIS = FeaturesConfig(["prompt_tokens", "context_length"])
+RIDGE = {"_target_": "sklearn.linear_model.Ridge", "alpha": 1.0}
+
+
+def test_the_pipeline_holds_the_features_the_scaler_and_the_regressor() -> None:
+    pipeline = build_pipeline(RIDGE | {"alpha": 0.25}, THESIS)
+    assert feature_columns(pipeline) == THESIS.columns
+    assert isinstance(pipeline.named_steps["regressor"], Ridge)
+    assert pipeline.named_steps["regressor"].alpha == 0.25
+    assert pipeline["features"].transformers[0][1].get_params()["with_std"]
+
+
+def test_fitting_leaves_the_pipeline_unfitted(
+    thesis_rows: pd.DataFrame, make_pipeline: Callable[..., Pipeline]
+) -> None:
+    pipeline = make_pipeline()
+    fitted = fit(pipeline, thesis_rows)
+    assert fitted is not pipeline
+    assert not hasattr(pipeline.named_steps["regressor"], "coef_")
+    check_is_fitted(fitted.named_steps["regressor"])
+
+
+@pytest.mark.parametrize(
+    "regressor",
+    [
+        {"_target_": "sklearn.linear_model.Rigde"},
+        {"_target_": "no_such_module.Ridge"},
+        {"_target_": "Ridge"},
+        {"_target_": ""},
+        {"_target_": "sklearn.linear_model"},  # a module
+        {"_target_": "builtins.dict"},
+        {"_target_": "sklearn.preprocessing.StandardScaler"},
+        {"_target_": "sklearn.linear_model.LogisticRegression"},
+        {"_target_": "sklearn.cluster.KMeans"},
+        {"_target_": "sklearn.linear_model.Ridge", "_partial_": True},
+        {"_target_": "sklearn.linear_model.Ridge", "alhpa": 1.0},
+        {"_target_": "sklearn.ensemble.BaggingRegressor", "estimator": {"_target_": "no.such.Thing"}},
+        {"alpha": 1.0},
+        {},
+    ],
+    ids=str,
+)
+def test_what_is_no_regressor_names_the_target(regressor: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^regressor\._target_=") as caught:
+        build_pipeline(regressor, THESIS)
+    assert "\n" not in str(caught.value)
+    assert str(regressor.get("_target_")) in str(caught.value)
+
+
+def test_the_reason_is_told_in_the_same_line() -> None:
+    with pytest.raises(ConfigError, match="Are you sure that 'Rigde' is importable"):
+        build_pipeline({"_target_": "sklearn.linear_model.Rigde"}, THESIS)
+    with pytest.raises(ConfigError, match="unexpected keyword argument 'alhpa'"):
+        build_pipeline({"_target_": "sklearn.linear_model.Ridge", "alhpa": 1.0}, THESIS)
+
+
+@pytest.mark.parametrize(
+    "regressor",
+    [
+        RIDGE | {"alpha": -1.0},
+        RIDGE | {"alpha": "much"},
+        RIDGE | {"solver": "magic"},
+        {"_target_": "sklearn.ensemble.RandomForestRegressor", "max_depth": "deep"},
+        {"_target_": "sklearn.neighbors.KNeighborsRegressor", "n_neighbors": 0},
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_found_by_rehearsing(regressor: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^regressor=.*made-up rows") as caught:
+        build_pipeline(regressor, THESIS)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "regressor",
+    [
+        {"_target_": "sklearn.neighbors.KNeighborsRegressor", "n_neighbors": 100},
+        {"_target_": "sklearn.neural_network.MLPRegressor", "max_iter": 2},  # warns that it has not converged
+        {
+            "_target_": "sklearn.ensemble.BaggingRegressor",
+            "estimator": {"_target_": "sklearn.linear_model.Ridge", "alpha": 2.0},
+        },
+    ],
+    ids=str,
+)
+def test_the_rehearsal_refuses_no_regressor_that_works(regressor: dict[str, Any]) -> None:
+    assert feature_columns(build_pipeline(regressor, THESIS)) == THESIS.columns
+
+
+@pytest.mark.parametrize("name", [column.name for column in COLUMNS if not column.known_before_step])
+def test_a_column_known_only_after_the_step_is_no_feature(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^features\.columns: {name} is known only after the step"):
+        build_pipeline(RIDGE, FeaturesConfig(["context_length", name]))
+
+
+def test_those_columns_are_the_measured_ones() -> None:
+    after = {column.name for column in COLUMNS if not column.known_before_step}
+    assert after == {"token_latency_ms", "device_latency_ms", "completed_at_ns", "token_id"}
+
+
+@pytest.mark.parametrize("option", sorted(path.stem for path in (config_dir() / "features").glob("*.yaml")))
+def test_every_feature_option_can_be_fitted(
+    compose: Callable[..., Config], thesis_rows: pd.DataFrame, option: str
+) -> None:
+    pipeline = build_pipeline(RIDGE, compose(f"features={option}").features)
+    assert np.isfinite(fit(pipeline, thesis_rows).predict(thesis_rows)).all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ([], "empty"),
+        (["contxt_length"], "no column 'contxt_length'"),
+        (["prompt_id"], "prompt_id is no number"),
+        (["phase"], "phase is no number"),
+        (["context_length", "context_length"], "context_length is named twice"),
+    ],
+)
+def test_what_cannot_be_features(columns: list[str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^features\.columns: .*{re.escape(complaint)}"):
+        build_pipeline(RIDGE, FeaturesConfig(columns))
