@@ -51,7 +51,8 @@ def main() -> None:
     plan = make_plan(settings)
     model = load_model(plan.source, settings.quantization.name, plan.device, settings.seed)
     print(
-        f"{plan.source.name}, quantization {arguments.quantization}, on {plan.device}: median ms a decode token"
+        f"{plan.source.name}, quantization {arguments.quantization}, on {plan.device}: "
+        "median ms a decode token"
     )
     for place, (name, backends) in enumerate(BACKENDS.items()):
         prompt = tuple(range(3, 3 + 64 + place * (arguments.tokens + 16)))

@@ -62,7 +62,7 @@ def side_by_side(engine: Engine, request: Request, pairs: int) -> tuple[float, f
 
 
 def own_cost_us(n_tokens: int = 20_000) -> float:
-    """Return the collector's own time a token, in microseconds, rows included: over an engine that does nothing."""
+    """Return the loop's own time a token, in microseconds, over an engine that does nothing."""
     timer = ScriptedTimer()
     engine = FakeEngine(timer, lambda prompt_tokens, token_index: 0.0)
     request = Request(0, "empty", 0, (1, 2, 3), n_tokens)
@@ -92,7 +92,8 @@ def main() -> None:
     request = Request(0, "benchmark", 0, plan.requests[0].token_ids, arguments.tokens)
     ratio, low, high = side_by_side(EagerEngine(model, greedy), request, arguments.pairs)
     print(
-        f"collector / bare loop, median token of mistral-mini: {ratio:.4f} [{low:.4f}, {high:.4f}] (at most 1.01)"
+        f"collector / bare loop, median token of mistral-mini: {ratio:.4f} [{low:.4f}, {high:.4f}] "
+        "(at most 1.01)"
     )
     print(f"collector's own time a token, engine that does nothing: {own_cost_us():.2f} µs (at most 5)")
 

@@ -37,7 +37,8 @@ def main() -> None:
         for name, arguments in COMMANDS.items():
             taken = [seconds(arguments, folder) for _ in range(runs + 1)][1:]
             print(
-                f"{name}: {statistics.median(taken):.2f} s (median of {runs}; {min(taken):.2f} to {max(taken):.2f})"
+                f"{name}: {statistics.median(taken):.2f} s "
+                f"(median of {runs}; {min(taken):.2f} to {max(taken):.2f})"
             )
         # Peak memory of finished children is a maximum, so the heaviest command comes last.
         taken_s = seconds(["-m", "llmlat", "+experiment=thesis", "tracking.mode=offline"], folder)

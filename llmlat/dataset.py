@@ -13,10 +13,11 @@ Every file appears whole or not at all: it is written under a temporary name and
 
 import hashlib
 import json
+import logging
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from llmlat.errors import DatasetError, one_line
 from llmlat.records import SCHEMA, TARGET
+
+log = logging.getLogger(__name__)
 
 KEY_LENGTH = 16
 _KEY_FIELD = b"llmlat.dataset_key"
@@ -158,6 +162,20 @@ class Dataset:
         """Return the ids of the requests whose rows are on disk."""
         names = (re.fullmatch(r"request-(\d+)\.parquet", p.name) for p in self.rows_dir.glob("*.parquet"))
         return {int(match[1]) for match in names if match}
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the dataset within the block, waiting while another process measures into it."""
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info(f"Waiting for another run that is measuring dataset {self.key}.")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def add_session(self, session: Mapping[str, Any]) -> int:
         """Record a process that measures into this dataset, and return its number, from 0."""

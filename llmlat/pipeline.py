@@ -75,7 +75,7 @@ def _check(config: Config) -> None:
 def _plan_measuring(config: Config, resolved: dict[str, Any]) -> Callable[[tracking.Tracker], Dataset]:
     """Find out what is wrong before anything is tracked or loaded; return what leads to the dataset."""
     if config.dataset is not None:
-        named = Dataset(Path(config.dataset))
+        named = Dataset(Path(config.dataset).resolve())
         return lambda tracker: named
     from llmlat.measure.plan import make_plan
     from llmlat.measure.session import measure

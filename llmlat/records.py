@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+# Part of a dataset's key: rows of other columns, or of other meanings, are another measurement.
+ROWS_VERSION = 1
+
 PREFILL = "prefill"
 DECODE = "decode"
 
@@ -69,15 +72,16 @@ COLUMNS: tuple[Column, ...] = (
         "first_visit",
         pa.bool_(),
         "",
-        "Whether this process ran this phase at this context length for the first time: libraries that plan or "
-        "tune per shape pay for it once.",
+        "Whether this process ran this phase at this context length for the first time: libraries that plan "
+        "or tune per shape pay for it once.",
     ),
     Column("token_id", pa.int32(), "", "The generated token's id.", known_before_step=False),
     Column(
         "token_latency_ms",
         pa.float64(),
         "ms",
-        "Wall time from the previous token's completion (or the request's start) to this one's, synchronised.",
+        "Wall time from the previous token's completion (or the request's start) to this one's, "
+        "synchronised.",
         known_before_step=False,
     ),
     Column(

@@ -378,3 +378,26 @@ def test_datasets_are_read_without_torch():
     code = "import sys; import llmlat.dataset; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert dataset_module.KEY_LENGTH == 16
+
+
+def test_two_processes_take_turns(dataset):
+    """The second waits until the first is done, and says for what."""
+    script = f"""
+import logging
+from pathlib import Path
+from llmlat.dataset import Dataset
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+dataset = Dataset(Path({str(dataset.folder)!r}))
+with dataset.alone():
+    print(len(dataset.provenance["sessions"]))
+"""
+    with dataset.alone():
+        other = subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert other.stderr is not None
+        assert "Waiting for another run" in other.stderr.readline()
+        assert other.poll() is None
+        dataset.add_session({"notices": []})
+    output, _ = other.communicate(timeout=30)
+    assert output.strip() == "2", "it saw what the first had written"

@@ -21,6 +21,7 @@ from llmlat.measure.models import quiet_libraries
 from llmlat.measure.prompts import Request, plan_requests
 from llmlat.measure.sources import ModelSource, find_model
 from llmlat.measure.tokenizers import make_tokenizer
+from llmlat.records import ROWS_VERSION
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def identify(
     for volatile in ("_name_or_path", "transformers_version", "dtype"):
         architecture.pop(volatile, None)
     return {
+        "rows": ROWS_VERSION,
         "model": source.name,
         "stand_in_for": source.stand_in_for,
         "weights": source.weights,

@@ -60,11 +60,20 @@ def measure(config: Config, plan: Plan, resolved_config: dict[str, Any], on_requ
         After Ctrl-C, saying what is kept and how to resume.
     """
     dataset = Dataset.create(Path(config.datasets_dir), plan.identity, len(plan.requests))
+    with dataset.alone():
+        _measure_pending(config, plan, resolved_config, dataset, on_request)
+    return dataset
+
+
+def _measure_pending(
+    config: Config, plan: Plan, resolved_config: dict[str, Any], dataset: Dataset, on_request: OnRequest
+) -> None:
+    """Measure the requests that are not yet on disk, keeping what there is when that breaks off."""
     done = dataset.completed_requests()
     pending = [request for request in plan.requests if request.request_id not in done]
     _announce(config, plan, dataset, pending)
     if not pending:
-        return dataset
+        return
     session = {
         **describe_session(plan.device),
         "config": resolved_config,
@@ -79,7 +88,6 @@ def measure(config: Config, plan: Plan, resolved_config: dict[str, Any], on_requ
     finally:
         if plan.device.type == "cuda":
             torch.cuda.empty_cache()
-    return dataset
 
 
 def _run_session(

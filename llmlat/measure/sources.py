@@ -4,6 +4,7 @@ Nothing is loaded here. The answer is needed first: it decides the dataset's key
 announced before anything is measured.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from transformers import AutoConfig, PretrainedConfig
 from llmlat.config import LanguageModelConfig, ModelConfig, Weights
 from llmlat.errors import ConfigError, ModelError, one_line
 from llmlat.measure import hub
+
+FINGERPRINT_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -139,10 +142,19 @@ def _find_in_folder(config: LanguageModelConfig, folder: Path) -> ModelSource:
         if config.weights is Weights.pretrained:
             raise ModelError(f"model.weights=pretrained: {folder} holds no weights; use auto or random.")
         return _random(config, architecture, "comes without weights in its folder")
-    sizes = {p.name: p.stat().st_size for p in files}
-    return ModelSource(
-        config.name, architecture, "pretrained", str(folder), fingerprint={"files_bytes": sizes}
-    )
+    fingerprint = {"files": {path.name: _file_fingerprint(path) for path in files}}
+    return ModelSource(config.name, architecture, "pretrained", str(folder), fingerprint=fingerprint)
+
+
+def _file_fingerprint(path: Path) -> str:
+    """Hash a file's size, start and end: enough to tell weights apart without reading all their gigabytes."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(FINGERPRINT_BYTES))
+        file.seek(max(size - FINGERPRINT_BYTES, 0))
+        digest.update(file.read(FINGERPRINT_BYTES))
+    return digest.hexdigest()
 
 
 def _find_on_hub(config: LanguageModelConfig, architecture: PretrainedConfig | None) -> ModelSource:

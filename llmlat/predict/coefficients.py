@@ -52,16 +52,17 @@ def formula(fitted: Pipeline) -> dict[str, str] | None:
     if table["coefficients"] is None:
         return None
     terms = table["coefficients"].items()
-    scaled = " ".join(f"{_signed(entry['scaled_ms'], 4)} × {name}_scaled" for name, entry in terms)
-    per_unit = " ".join(f"{_signed(entry['per_unit_ms'], 6)} × {name}" for name, entry in terms)
+    scaled = " ".join(f"{_signed(entry['scaled_ms'])} × {name}_scaled" for name, entry in terms)
+    per_unit = " ".join(f"{_signed(entry['per_unit_ms'])} × {name}" for name, entry in terms)
     return {
         "scaled": f"latency_ms = {table['intercept_ms']:.4f} {scaled}",
         "per_unit": f"latency_ms = {table['intercept_per_unit_ms']:.4f} {per_unit}",
     }
 
 
-def _signed(value: float, digits: int) -> str:
-    return f"{'-' if value < 0 else '+'} {abs(value):.{digits}f}"
+def _signed(value: float) -> str:
+    # Significant digits, since a slope a token can be a ten-thousandth of a millisecond.
+    return f"{'-' if value < 0 else '+'} {abs(value):.5g}"
 
 
 def _linear_formula(fitted: Pipeline) -> tuple[Any, float, Any, Any] | None:

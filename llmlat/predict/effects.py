@@ -13,7 +13,7 @@ import pandas as pd
 from llmlat.records import DECODE, TARGET
 
 N_RESAMPLES = 2000
-MIN_REQUESTS = 4
+MIN_REQUESTS = 8
 
 
 @dataclass(frozen=True)

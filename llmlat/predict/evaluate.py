@@ -99,7 +99,7 @@ def noise_floor(rows: pd.DataFrame, features: list[str]) -> tuple[dict[str, Any]
     repeated = size > 1
     n_cells = int((cells.size() > 1).sum())
     if n_cells < 2:
-        return None, "no two rows have the same features; measure with collect.repetitions=3 or more"
+        return None, "hardly any rows have the same features; measure with collect.repetitions=3 or more"
     deviation = (rows[TARGET] - cells.transform("mean")).to_numpy()[repeated]
     whole = deviation * np.sqrt(size[repeated] / (size[repeated] - 1))
     floor = {

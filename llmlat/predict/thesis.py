@@ -26,7 +26,7 @@ CONFIRMED = "confirmed"
 NOT_CONFIRMED = "not confirmed here"
 UNTOLD = "cannot be told from this data"
 
-DOMINANT_R2 = 0.5
+DOMINANT_SHARE = 0.5
 SUFFICIENT_MAPE = 0.10
 SUFFICIENT_RATIO = 1.10
 
@@ -67,9 +67,8 @@ def verdicts(
 def _dominant_context(metrics: dict[str, Any], slopes: dict[str, Slope] | None) -> tuple[str, str]:
     """Confirm where its coefficient leads, its decode slope is above 0, and half the variance follows."""
     coefficients = metrics["coefficients"] or {}
-    refits = [metrics[name]["refit"]["r2"] for name in ("without_first_visits", "without_warmup_and_prefill")]
-    r2 = next((r2 for r2 in refits if r2 is not None), None)
-    if slopes is None or r2 is None or not {"context_length", "prompt_tokens"} <= set(coefficients):
+    explained = _explained_share(metrics)
+    if slopes is None or explained is None or not {"context_length", "prompt_tokens"} <= set(coefficients):
         return (
             UNTOLD,
             "It takes a linear regressor on both features, and decode rows of at least "
@@ -81,10 +80,24 @@ def _dominant_context(metrics: dict[str, Any], slopes: dict[str, Slope] | None) 
     leads = context > abs(prompt)
     evidence = (
         f"Scaled coefficients: context {context:+.2f} ms, prompt {prompt:+.2f} ms. On steady decode rows, "
-        f"1,000 more tokens of context cost {alone}, and both features together explain {max(r2, 0):.0%} of "
-        "the variance of the test rows."
+        f"1,000 more tokens of context cost {alone}, and both features together take "
+        f"{max(explained, 0):.0%} off the squared error of always guessing the mean."
     )
-    return (CONFIRMED if leads and alone.low_ms > 0 and r2 >= DOMINANT_R2 else NOT_CONFIRMED), evidence
+    dominant = leads and alone.low_ms > 0 and explained >= DOMINANT_SHARE
+    return (CONFIRMED if dominant else NOT_CONFIRMED), evidence
+
+
+def _explained_share(metrics: dict[str, Any]) -> float | None:
+    """Return the share of the training mean's squared error that the fit on settled rows takes off.
+
+    R² would compare with the test rows' own mean, which a handful of held-out requests of like length brings
+    so near that any fit looks bad.
+    """
+    for name in ("without_first_visits", "without_warmup_and_prefill"):
+        settled = metrics[name]
+        if settled["baselines"] is not None and settled["baselines"]["mean"]["rmse_ms"]:
+            return float(1 - (settled["refit"]["rmse_ms"] / settled["baselines"]["mean"]["rmse_ms"]) ** 2)
+    return None
 
 
 def _longer_prompts(slopes: dict[str, Slope] | None) -> tuple[str, str]:

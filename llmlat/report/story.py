@@ -11,7 +11,7 @@ from llmlat.report.wording import count, listed, minus, ms, percent, sentence, t
 
 Metrics = Mapping[str, Any]
 
-# First visits are remarked on in the terminal where they cost more than this share of a later one, nearly always.
+# The terminal remarks on first visits that cost more than this share of a later one, nearly always.
 NOTABLE_COST = 0.1
 NEARLY_ALWAYS = 0.95
 
@@ -255,10 +255,10 @@ def first_visit_words(metrics: Metrics) -> str:
     if visits.get("median_cost_ms") is None:
         return "Not to be told: no context length was visited twice."
     return (
-        f"{count(visits['n_first'])} later tokens came at a context length that the process decoded at for the "
-        f"first time, {count(visits['n_later'])} at one it had seen. At {count(visits['n_compared'])} context "
-        f"lengths with both, the first visit took {ms(visits['median_cost_ms'])} more (the median). Some libraries "
-        "plan or tune for each new shape, and pay for it once."
+        f"{count(visits['n_first'])} later tokens came at a context length that the process decoded at for "
+        f"the first time, {count(visits['n_later'])} at one it had seen. At {count(visits['n_compared'])} "
+        f"context lengths with both, the first visit took {ms(visits['median_cost_ms'])} more (the median). "
+        "Some libraries plan or tune for each new shape, and pay for it once."
     )
 
 

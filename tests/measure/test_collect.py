@@ -119,6 +119,20 @@ def test_each_row_has_its_own_token(timer, request_of):
     assert rows["token_id"].tolist() == [100, 101, 102, 103, 104]
 
 
+def test_a_first_visit_is_a_phase_at_a_context_length_that_is_new_to_the_process(collector, request_of):
+    # Contexts 10 to 13, then 12 to 15, then 10 to 13 again; the second prefills where the first decoded.
+    rows = collect(collector, [request_of(0, 10, 4), request_of(1, 12, 4), request_of(2, 10, 4)])
+    assert rows[0]["first_visit"].tolist() == [True, True, True, True]
+    assert rows[1]["first_visit"].tolist() == [True, False, True, True]
+    assert rows[2]["first_visit"].tolist() == [False, False, False, False]
+
+
+def test_warm_up_visits_too(collector, request_of):
+    assert collector.warm_up(request_of(0, 10, 4), 3)["first_visit"].all()
+    (rows,) = collect(collector, [request_of(0, 10, 4)])
+    assert rows["first_visit"].tolist() == [False, False, False, True]
+
+
 @pytest.mark.parametrize(("eos", "kept"), [(102, 3), (100, 1), (104, 5), (999, 5)])
 def test_end_of_sequence_stops_a_request_and_keeps_its_row(timer, request_of, eos, kept):
     collector = Collector(Talker(timer, scripted), timer, eos_ids=frozenset({eos, 888}))

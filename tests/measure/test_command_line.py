@@ -54,7 +54,7 @@ def assert_resumed(dataset):
         assert len(requests) > 0
         assert (rows["is_warmup"] & (rows["session_id"] == session_id)).sum() == 16
     assert not list(dataset.rows_dir.glob("_partial*"))
-    assert not list(dataset.folder.rglob(".*"))
+    assert not list(dataset.folder.rglob(".*.tmp"))
     return counted
 
 

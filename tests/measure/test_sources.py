@@ -140,8 +140,18 @@ def test_a_local_folder_with_weights(folder, no_hub):
         assert source.location == str(folder)
         assert source.notices == ()
         assert source.hf_config.hidden_size == 64
-        assert source.fingerprint["files_bytes"]["model.safetensors"] > 1000
+        assert set(source.fingerprint["files"]) == {"model.safetensors"}
         assert source.local_files_only
+
+
+def test_other_weights_of_the_same_size_are_other_weights(folder, no_hub):
+    before = find_model(ModelConfig(str(folder)), CPU).fingerprint
+    assert find_model(ModelConfig(str(folder)), CPU).fingerprint == before
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert find_model(ModelConfig(str(folder)), CPU).fingerprint != before
 
 
 def test_a_local_folder_named_for_another_models_config(compose, folder, no_hub):

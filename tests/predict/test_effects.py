@@ -85,7 +85,7 @@ def test_too_little_to_tell(make_rows: MakeRows, lengths: list[int], tokens: int
 @pytest.mark.parametrize(
     ("lengths", "tokens"),
     [
-        ([50] * 6, 20),  # prompts of one length
+        ([50] * 10, 20),  # prompts of one length
         (list(LENGTHS), 2),  # one decode row each: context is the prompt and one
     ],
 )
