@@ -217,31 +217,36 @@ def _floor_words(metrics: Metrics) -> Text:
     )
 
 
-def _worst(metrics: Metrics, plots: Mapping[str, Plot]) -> tuple[Part, ...]:
+def worst_words(metrics: Metrics) -> str:
+    """Say how much of the squared error the worst test rows hold."""
     shares = metrics["worst_rows"]["share_of_squared_error"]
     spelled = listed(
         [f"{percent(share)} in the worst {'row' if n == '1' else n}" for n, share in shares.items()]
     )
+    return f"Of all squared error on the {count(metrics['n_test'])} test rows: {spelled}."
+
+
+def _worst(metrics: Metrics, plots: Mapping[str, Plot]) -> tuple[Part, ...]:
     table = tables.worst_rows(metrics)
-    said = Text(f"Of all squared error on the {count(metrics['n_test'])} test rows: {spelled}.")
-    return (said, _figures(plots, "request_trace"), *((table,) if table else ()))
+    return (Text(worst_words(metrics)), _figures(plots, "request_trace"), *((table,) if table else ()))
+
+
+def steady_words(metrics: Metrics) -> str:
+    """Say what the same fit reaches without the slow start."""
+    without = metrics.get("without_warmup_and_prefill") or {}
+    if error_tables.steady(metrics) is None:
+        reason = sentence(without.get("reason") or "too few rows are left without them")
+        return f"Without first tokens and warm-up, not to be told: {reason}"
+    return (
+        "The same fit without first tokens, warm-up and the first request after loading "
+        f"({count(without['n_dropped'])} rows dropped, {count(without['n_train'])} to fit on, "
+        f"{count(without['n_test'])} to test on) is off by {ms(without['refit']['mae_ms'])} on average."
+    )
 
 
 def _steady(metrics: Metrics) -> tuple[Part, ...]:
     table = error_tables.steady(metrics)
-    without = metrics.get("without_warmup_and_prefill") or {}
-    if table is None:
-        return (
-            Text(
-                f"Not to be told: {sentence(without.get('reason') or 'too few rows are left without them')}"
-            ),
-        )
-    said = (
-        "The same fit without first tokens, warm-up and the first request after loading: "
-        f"{count(without['n_dropped'])} rows dropped, {count(without['n_train'])} to fit on, "
-        f"{count(without['n_test'])} to test on."
-    )
-    return (Text(said), table)
+    return (Text(steady_words(metrics)), *((table,) if table else ()))
 
 
 def _first_visits(metrics: Metrics) -> tuple[Part, ...]:
@@ -264,12 +269,12 @@ def first_visit_words(metrics: Metrics) -> str:
 
 def remarks(metrics: Metrics) -> list[str]:
     """Return what a reader of the summary alone should know beside its tables."""
+    told = [worst_words(metrics), steady_words(metrics)]
     visits = metrics.get("first_visits") or {}
     cost, later = visits.get("median_cost_ms"), visits.get("median_later_ms")
-    if cost is None or not later:
-        return []
-    notable = cost > NOTABLE_COST * later and visits["slower_share"] >= NEARLY_ALWAYS
-    return [first_visit_words(metrics)] if notable else []
+    if cost and later and cost > NOTABLE_COST * later and visits["slower_share"] >= NEARLY_ALWAYS:
+        told.append(first_visit_words(metrics))
+    return told
 
 
 def _splits(metrics: Metrics) -> tuple[Part, ...]:

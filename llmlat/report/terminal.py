@@ -68,6 +68,9 @@ def _parts(metrics: Mapping[str, Any], folder: Path, plain: bool) -> Iterator[Re
     yield from (_table(table, text) for table in shown if table)
     yield from (Padding(text(remark), (0, 1, 1, 1)) for remark in story.remarks(metrics))
     yield from _formula(metrics, text)
+    coefficients = tables.coefficients(metrics)
+    if coefficients:
+        yield _table(coefficients, text)
     yield from _verdicts(metrics, text)
 
 
