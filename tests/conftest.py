@@ -5,6 +5,7 @@ No torch here: the predicting half is tested without it.
 
 # ruff: noqa: E402 - the environment is set before anything reads it
 
+import logging
 import os
 import subprocess
 import sys
@@ -50,6 +51,19 @@ TINY = (
     "model.architecture.head_dim=16",
 )
 """Overrides that shrink mistral-mini to what loads and decodes in no time; its tokenizer stays."""
+
+
+@pytest.fixture(autouse=True)
+def no_logging_left_behind() -> Iterator[None]:
+    """Take back the handlers of a command line run within the test: its streams are closed by the next."""
+    root = logging.getLogger()
+    before, level = set(root.handlers), root.level
+    yield
+    for handler in set(root.handlers) - before:
+        if type(handler) in {logging.StreamHandler, logging.FileHandler}:
+            root.removeHandler(handler)
+            handler.close()
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
