@@ -24,6 +24,9 @@ QUANTIZATIONS = {"none": "unquantized", "int8": "8-bit weights", "nf4": "4-bit w
 THESIS_NAMES = {"context_length": "Context_Size", "prompt_tokens": "Input_Token_Length"}
 
 
+LEAST_R2 = -10
+
+
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether `value` is a finite number, numpy's own kinds included."""
     return isinstance(value, Real) and value is not True and value is not False and math.isfinite(value)
@@ -85,10 +88,10 @@ def times(ratio: Any) -> str:
 
 
 def fit_quality(r2: Any) -> str:
-    """Spell an R², whose size says something only beside 1."""
+    """Spell an R², whose size says something only beside 1: a few like rows make it any negative number."""
     if not is_number(r2):
         return MISSING
-    return minus(f"{round(r2, 3) + 0.0:.3f}") if abs(r2) < 10 else number(r2)
+    return minus(f"{round(r2, 3) + 0.0:.3f}") if r2 > LEAST_R2 else f"below {minus(str(LEAST_R2))}"
 
 
 def minus(text: str) -> str:
