@@ -1,24 +1,23 @@
 """The command line: `python -m llmlat`, or `llmlat`."""
 
-import logging
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from llmlat import config
 from llmlat.errors import LlmlatError
-
-log = logging.getLogger("llmlat")
+from llmlat.jobs import edge
 
 # Hydra's own debug switch is ours too. It is then set for Hydra, which hands exceptions over instead of
 # printing them its own way.
 DEBUGGING = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 config.register()
+edge.register()
 
 
 @hydra.main(version_base="1.3", config_path=str(config.config_dir()), config_name="config")
@@ -27,19 +26,31 @@ def _job(composed: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    job = HydraConfig.get()
-    try:
-        settings = config.from_composed(composed)
+    from llmlat.jobs.job import Job, attempt
+
+    given = HydraConfig.get()
+    is_sweep = given.mode is RunMode.MULTIRUN
+    job = Job(
+        folder=Path(given.runtime.output_dir),
+        number=given.job.num if is_sweep else None,
+        overrides=config.as_given(given.overrides.task),
+        shows_tracebacks=DEBUGGING,
+    )
+
+    def resolve() -> dict[str, Any]:
+        config.from_composed(composed)
+        return config.resolved(composed)
+
+    def work() -> dict[str, Any]:
         from llmlat import pipeline
 
-        resolved: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
-        metrics = pipeline.run(settings, resolved, Path(job.runtime.output_dir))
-        return float(metrics["mae_ms"])
-    except LlmlatError as error:
-        log.error(f"error: {error}", exc_info=DEBUGGING)
-        if job.mode is RunMode.MULTIRUN:
-            raise
-        sys.exit(1)
+        settings = config.from_composed(composed)
+        return pipeline.run(settings, config.resolved(composed), job.folder, is_summarised=not is_sweep)
+
+    try:
+        return attempt(job, resolve, work)
+    except LlmlatError:
+        sys.exit(1)  # it is logged; Hydra would add a line of its own
 
 
 def main() -> None:
@@ -54,8 +65,6 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         _job()
-    except LlmlatError:
-        sys.exit(1)  # a sweep's job, which has logged its line
     except KeyboardInterrupt as interrupt:
         print(f"interrupted: {interrupt}", file=sys.stderr)
         sys.exit(130)

@@ -193,6 +193,19 @@ def from_composed(composed: DictConfig) -> Config:
     return settings
 
 
+def resolved(composed: DictConfig) -> dict[str, Any]:
+    """Return a composed configuration as plain values, for provenance, tracking and comparing."""
+    plain: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def as_given(overrides: Any) -> list[str]:
+    """Return overrides as they were typed, interpolations too."""
+    given: Any = OmegaConf.to_container(overrides, resolve=False)
+    return [str(override) for override in given]
+
+
 def _added_keys(settings: Any, prefix: str = "") -> list[str]:
     """Return the dotted keys that the typed configuration does not have."""
     known = {entry.name for entry in fields(settings)}

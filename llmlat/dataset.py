@@ -17,7 +17,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,9 +112,16 @@ class Dataset:
             How many requests make the dataset complete.
         """
         dataset = cls(root / key_of(identity))
-        if not (dataset.folder / "provenance.json").is_file():
-            provenance = {"key": dataset.key, "identity": dict(identity), "n_requests": n_requests}
-            write_json(dataset.folder / "provenance.json", {**provenance, "sessions": []})
+        path = dataset.folder / "provenance.json"
+        if not path.is_file():
+            with suppress(OSError):  # writing will say what is wrong
+                dataset.folder.mkdir(parents=True, exist_ok=True)
+            # Several jobs may come to a new dataset at once; the last must not undo the first one's session.
+            lock = FileLock(dataset.folder / ".create.lock") if dataset.folder.is_dir() else nullcontext()
+            with lock:
+                if not path.is_file():
+                    provenance = {"key": dataset.key, "identity": dict(identity), "n_requests": n_requests}
+                    write_json(path, {**provenance, "sessions": []})
         return dataset
 
     @property

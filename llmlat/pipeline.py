@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 CONTRAST = {"eager": "no_cache", "no_cache": "eager"}
 
 
-def run(config: Config, resolved: dict[str, Any], folder: Path) -> dict[str, Any]:
+def run(
+    config: Config, resolved: dict[str, Any], folder: Path, *, is_summarised: bool = True
+) -> dict[str, Any]:
     """Run one experiment, and leave its run folder.
 
     Parameters
@@ -34,6 +36,8 @@ def run(config: Config, resolved: dict[str, Any], folder: Path) -> dict[str, Any
         The same configuration as plain values, for provenance and tracking.
     folder : Path
         The run folder.
+    is_summarised : bool
+        Whether the summary is printed; a sweep has a line a job instead.
 
     Returns
     -------
@@ -48,7 +52,7 @@ def run(config: Config, resolved: dict[str, Any], folder: Path) -> dict[str, Any
     _check(config)
     # Before measuring: a misspelt hyperparameter or too few rows must not cost an hour of GPU time.
     unfitted = build_pipeline(config.regressor, config.features)
-    measure = _plan_measuring(config, resolved)
+    measure = _plan_measuring(config, resolved, folder)
     with tracking.start(config.tracking, resolved, folder) as tracker:
         dataset = measure(tracker)
         rows = dataset.read()
@@ -57,10 +61,11 @@ def run(config: Config, resolved: dict[str, Any], folder: Path) -> dict[str, Any
         contrast = read_contrast(dataset) if config.reference else None
         analysis = analyse(rows, unfitted, config.split, about, config.reference, contrast)
         figures = write_results(folder, dataset, rows, analysis)
-        report.print_summary(analysis.metrics, folder)
+        if is_summarised:
+            report.print_summary(analysis.metrics, folder)
         tracker.log_result(analysis.metrics, rows, analysis.predictions, figures, dataset.folder)
-    log.info(f"Run folder  {folder}")
-    log.info(f"Report      {folder / 'report.html'}")
+    log.info(f"Run folder  {folder}", extra={"is_routine": True})
+    log.info(f"Report      {folder / 'report.html'}", extra={"is_routine": True})
     return analysis.metrics
 
 
@@ -72,7 +77,9 @@ def _check(config: Config) -> None:
     check_split(config.split)
 
 
-def _plan_measuring(config: Config, resolved: dict[str, Any]) -> Callable[[tracking.Tracker], Dataset]:
+def _plan_measuring(
+    config: Config, resolved: dict[str, Any], folder: Path
+) -> Callable[[tracking.Tracker], Dataset]:
     """Find out what is wrong before anything is tracked or loaded; return what leads to the dataset."""
     if config.dataset is not None:
         named = Dataset(Path(config.dataset).resolve())
@@ -86,7 +93,7 @@ def _plan_measuring(config: Config, resolved: dict[str, Any]) -> Callable[[track
     def measured(tracker: tracking.Tracker) -> Dataset:
         # Before measuring too: a run that is killed must not be taken for the real thing.
         tracker.log_provenance(describe_identity(plan.identity, config.name))
-        return measure(config, plan, resolved, tracker.log_request)
+        return measure(config, plan, resolved, tracker.log_request, folder)
 
     return measured
 

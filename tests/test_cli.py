@@ -33,7 +33,7 @@ IDENTITY = {
 }
 RUN_FOLDER = {
     ".hydra", "llmlat.log", "metrics.json", "predictor.json", "predictions.parquet", "dataset.json",
-    "report.html", "report.md", "figures",
+    "report.html", "report.md", "figures", "DONE.json",
 }  # fmt: skip
 
 MEASURED = ("prompt_set.limit=6", "prompt_set.max_new_tokens=6", "collect.repetitions=2", "reference=thesis")

@@ -66,9 +66,28 @@ def test_an_experiment_selects_options_and_pins_no_field_of_a_group(name: str) -
     hints = get_type_hints(Config)
     scalars = {f.name for f in fields(Config) if not _is_group(hints[f.name])}
     assert set(content) <= scalars | {"defaults", "hydra"}
+    # Another experiment to build on, or an option to select.
     assert all(
-        key.startswith("override /") for entry in content["defaults"] if entry != "_self_" for key in entry
+        entry in {"_self_", *EXPERIMENTS} if isinstance(entry, str) else _selects_options(entry)
+        for entry in content["defaults"]
     )
+
+
+def _selects_options(entry: dict[str, Any]) -> bool:
+    return all(key.startswith("override /") for key in entry)
+
+
+def test_the_thesis_sweep_is_the_command_as_a_file(compose: Compose) -> None:
+    content = yaml.safe_load((CONF / "experiment" / "thesis_sweep.yaml").read_text(encoding="utf-8"))
+    assert content["hydra"]["mode"] == "MULTIRUN"
+    params = content["hydra"]["sweeper"]["params"]
+    assert params == {"prompt_set": "short,chat,code,long_context", "regressor.alpha": "0.01,0.1,1,10,100"}
+    job = ("prompt_set=chat", "regressor.alpha=10")
+    from_file, typed = (compose(f"+experiment={name}", *job) for name in ("thesis_sweep", "thesis"))
+    for settings in (from_file, typed):
+        settings.name, settings.tracking = "", None  # type: ignore[assignment]
+    assert from_file == typed
+    assert (from_file.prompt_set.name, from_file.regressor["alpha"]) == ("chat", 10)
 
 
 def _is_group(hint: Any) -> bool:

@@ -15,6 +15,7 @@ from llmlat.pipeline import describe
 from llmlat.predict.fit import build_pipeline
 from llmlat.predict.results import analyse
 from llmlat.records import COLUMNS
+from llmlat.sweep import read_jobs
 
 DOCS = PACKAGE_DIR.parent / "docs"
 METRICS_MD = DOCS / "metrics.md"
@@ -82,3 +83,14 @@ def test_the_columns_of_a_token_row_are_documented_word_for_word() -> None:
     section = (DOCS / "dataset.md").read_text(encoding="utf-8").partition("## A token row")[2]
     rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\| (.+) \|$", section, re.MULTILINE)
     assert rows == [(column.name, column.unit, column.meaning) for column in COLUMNS]
+
+
+def test_the_columns_of_a_sweep_are_documented(tmp_path: Path) -> None:
+    (tmp_path / "0" / ".hydra").mkdir(parents=True)
+    (tmp_path / "0" / ".hydra" / "overrides.yaml").write_text("[seed=1]")
+    section = (DOCS / "sweeps.md").read_text(encoding="utf-8").partition("## A row a job")[2]
+    named = re.findall(r"`([\w.<>]+)`", " ".join(re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)))
+    patterns = {"scaled_ms.<feature>", "per_unit_ms.<feature>"}
+    assert set(named) - patterns == set(read_jobs(tmp_path).columns)
+    assert patterns <= set(named)
+    assert len(named) == len(set(named))

@@ -87,6 +87,18 @@ TORCH = {"torch", "transformers", "bitsandbytes", "accelerate", "mistral_common"
                 *TORCH,
             },
         ),
+        (
+            "llmlat.sweep",
+            {
+                "llmlat.measure",
+                "llmlat.predict",
+                "llmlat.tracking",
+                "llmlat.pipeline",
+                "sklearn",
+                "wandb",
+                *TORCH,
+            },
+        ),
         ("llmlat.tracking", {"llmlat.measure", "llmlat.predict", "llmlat.pipeline", "sklearn", *TORCH}),
         ("llmlat.records", {"llmlat"}),
         (
@@ -113,8 +125,8 @@ def test_who_may_not_import_whom(room: str, forbidden: set[str]) -> None:
         ("pyarrow", ["llmlat.dataset", "llmlat.records"]),
         ("sklearn", ["llmlat.predict"]),
         ("joblib", ["llmlat.predict"]),
-        ("matplotlib", ["llmlat.report", "llmlat.tracking"]),
-        ("jinja2", ["llmlat.report", "llmlat.measure"]),
+        ("matplotlib", ["llmlat.report", "llmlat.sweep", "llmlat.tracking"]),
+        ("jinja2", ["llmlat.report", "llmlat.sweep", "llmlat.measure"]),
         ("pynvml", ["llmlat.measure"]),
         ("llmlat.pipeline", ["llmlat.__main__"]),
     ],
@@ -125,9 +137,9 @@ def test_who_alone_may_import(package: str, rooms: list[str]) -> None:
 
 
 def test_no_dictconfig_goes_below_the_edge() -> None:
-    allowed = {"llmlat.config", "llmlat.__main__", "llmlat.pipeline", "llmlat.config_errors"}
-    assert importers("omegaconf") <= allowed
-    assert importers("omegaconf.DictConfig") <= {"llmlat.config", "llmlat.__main__"}
+    edge = {"llmlat.config", "llmlat.__main__", "llmlat.jobs.edge"}
+    assert importers("omegaconf") <= edge | {"llmlat.pipeline", "llmlat.config_errors"}
+    assert importers("omegaconf.DictConfig") <= edge
 
 
 def test_imports_are_found_wherever_they_stand() -> None:

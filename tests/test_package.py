@@ -55,7 +55,7 @@ def bin_dir(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {name.split("/")[0].partition("-")[0] for name in names} == {"llmlat"}
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"llmlat", "hydra_plugins"}
     expected = {
         f"llmlat/{path.relative_to(PACKAGE_DIR)}"
         for path in PACKAGE_DIR.rglob("*")
@@ -64,6 +64,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     expected |= {
         f"llmlat/conf/{path.relative_to(CHECKOUT / 'conf')}" for path in (CHECKOUT / "conf").rglob("*.yaml")
     }
+    expected.add("hydra_plugins/llmlat_launchers.py")
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert {
         "llmlat/conf/config.yaml",

@@ -22,10 +22,12 @@ from llmlat.measure.collect import (
 )
 from llmlat.measure.decoding import make_chooser
 from llmlat.measure.device import is_out_of_memory
+from llmlat.measure.device_lock import alone_on
 from llmlat.measure.engines import Engine
 from llmlat.measure.environment import describe_session, device_name
 from llmlat.measure.estimate import estimate_seconds
 from llmlat.measure.models import load_model
+from llmlat.measure.neighbours import notice_foreign_processes
 from llmlat.measure.plan import Plan
 from llmlat.measure.prompts import Request
 from llmlat.measure.timers import make_timer
@@ -35,7 +37,13 @@ log = logging.getLogger(__name__)
 OnRequest = Callable[[Request, pd.DataFrame], None]
 
 
-def measure(config: Config, plan: Plan, resolved_config: dict[str, Any], on_request: OnRequest) -> Dataset:
+def measure(
+    config: Config,
+    plan: Plan,
+    resolved_config: dict[str, Any],
+    on_request: OnRequest,
+    folder: Path = Path(),
+) -> Dataset:
     """Measure what a plan says and is not yet on disk.
 
     Parameters
@@ -46,6 +54,8 @@ def measure(config: Config, plan: Plan, resolved_config: dict[str, Any], on_requ
         The composed config, kept in provenance.
     on_request : callable
         Called with each request and its rows, between requests.
+    folder : Path
+        The run folder, named to other runs that wait for the device.
 
     Returns
     -------
@@ -61,12 +71,17 @@ def measure(config: Config, plan: Plan, resolved_config: dict[str, Any], on_requ
     """
     dataset = Dataset.create(Path(config.datasets_dir), plan.identity, len(plan.requests))
     with dataset.alone():
-        _measure_pending(config, plan, resolved_config, dataset, on_request)
+        _measure_pending(config, plan, resolved_config, dataset, on_request, folder)
     return dataset
 
 
 def _measure_pending(
-    config: Config, plan: Plan, resolved_config: dict[str, Any], dataset: Dataset, on_request: OnRequest
+    config: Config,
+    plan: Plan,
+    resolved_config: dict[str, Any],
+    dataset: Dataset,
+    on_request: OnRequest,
+    folder: Path,
 ) -> None:
     """Measure the requests that are not yet on disk, keeping what there is when that breaks off."""
     done = dataset.completed_requests()
@@ -74,13 +89,15 @@ def _measure_pending(
     _announce(config, plan, dataset, pending)
     if not pending:
         return
-    session = {
-        **describe_session(plan.device),
-        "config": resolved_config,
-        "notices": list(plan.source.notices),
-    }
     try:
-        _run_session(config, plan, dataset, session, pending, on_request)
+        with alone_on(plan.device, folder):
+            session = {
+                **describe_session(plan.device),
+                "foreign_processes": notice_foreign_processes(plan.device),
+                "config": resolved_config,
+                "notices": list(plan.source.notices),
+            }
+            _run_session(config, plan, dataset, session, pending, on_request)
     except RequestBrokenOffError as error:
         _keep_and_explain(error, dataset, len(plan.requests))
     except KeyboardInterrupt as interrupt:
@@ -115,7 +132,7 @@ def _announce(config: Config, plan: Plan, dataset: Dataset, pending: list[Reques
         f"engine {config.engine['name']}, on {device_name(plan.device)}"
     )
     if not pending:
-        log.info(f"Already measured: {what}. Using dataset {dataset.key}.")
+        log.info(f"Already measured: {what}. Using dataset {dataset.key}.", extra={"is_routine": True})
         return
     seconds = estimate_seconds(
         plan.source.hf_config,

@@ -26,6 +26,7 @@ from llmlat.predict.evaluate import (
 from llmlat.predict.fit import feature_columns, fit, predict
 from llmlat.predict.refit import refit, revisited, steady
 from llmlat.predict.split import Positions, split_rows
+from llmlat.predict.validate import validate
 from llmlat.records import TARGET
 
 SCHEMA_VERSION = 1
@@ -102,6 +103,7 @@ def analyse(
         "regressor": {"name": type(regressor).__name__, "parameters": _plain(regressor.get_params())},
         "features": feature_columns(pipeline),
         "split": {"name": str(split.name), "test_size": split.test_size, "seed": split.seed},
+        **validate(train, pipeline, split),
         "splits": {str(name): _under(counted, pipeline, split, name) for name in SplitName},
         **coefficient_table(fitted),
         "formula": formula(fitted),

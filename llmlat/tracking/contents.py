@@ -1,10 +1,11 @@
 """What is put into a W&B run: tables, pictures, the report, and the run folder's files as artifacts."""
 
-import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from llmlat.tracking import tables
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURE_DPI = 150
+# What is worth seeing beside other runs; the rest is in the report, which is logged whole.
+COMPARED_FIGURES = ("latency_by_context", "predicted_against_measured", "coefficients")
 # What an artifact says of itself, so that nobody who finds it alone mistakes it for something else.
 ARTIFACT_NOTES = (
     "experiment",
@@ -42,17 +45,36 @@ def wandb_table(wandb: Any, table: tables.Table) -> Any:
 
 
 def pictures(wandb: Any, figures: Mapping[str, "Figure"]) -> dict[str, Any]:
-    """Return figures as images."""
-    return {f"figures/{name}": wandb.Image(_bitmap(figure)) for name, figure in figures.items()}
+    """Return the figures that runs are compared by, as images."""
+    kept = {name: figures[name] for name in COMPARED_FIGURES if name in figures}
+    return {f"figures/{name}": wandb.Image(_bitmap(figure)) for name, figure in kept.items()}
 
 
-def _bitmap(figure: Any) -> Any:
-    # wandb.Image takes a figure only where pyplot has been imported, which our figures do without.
+def _bitmap(figure: "Figure") -> Any:
+    # wandb.Image takes a figure only where pyplot has been imported, which our figures do without. It encodes
+    # the picture itself, and what was drawn for the report is laid out already: twice the time otherwise.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=FIGURE_DPI)
-    return Image.open(drawn)
+    drawn_on, dpi, layout = figure.canvas, figure.dpi, figure.get_layout_engine()
+    if _is_laid_out(figure):
+        figure.set_layout_engine("none")
+    try:
+        figure.dpi = FIGURE_DPI
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.draw()
+        return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    finally:
+        figure.dpi = dpi
+        figure.set_canvas(drawn_on)
+        if layout is not None:
+            figure.set_layout_engine(layout)
+
+
+def _is_laid_out(figure: "Figure") -> bool:
+    """Whether every subplot stands somewhere else than where its grid alone would put it."""
+    places = [(axes.get_position(), axes.get_subplotspec()) for axes in figure.axes]
+    return all(spec and place.bounds != spec.get_position(figure).bounds for place, spec in places)
 
 
 def page(wandb: Any, path: Path) -> dict[str, Any]:

@@ -22,6 +22,14 @@ class Table:
     rows: list[list[Any]]
 
 
+def run_name(run_config: Mapping[str, Any]) -> str:
+    """Return a name to tell runs apart by: experiment, model, quantization, engine and prompt set."""
+    parts = [run_config.get("name")]
+    for group in ("model", "quantization", "engine", "prompt_set"):
+        parts.append((run_config.get(group) or {}).get("name"))
+    return " ".join(str(part).rsplit("/", 1)[-1] for part in parts if part)
+
+
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float | str]:
     """Flatten nested metrics to keys such as `by_phase/decode/mae_ms`.
 

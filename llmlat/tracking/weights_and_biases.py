@@ -3,9 +3,9 @@
 import contextlib
 import functools
 import logging
-import shlex
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,7 +14,8 @@ from llmlat.config import TrackingConfig, TrackingMode
 from llmlat.errors import ConfigError
 from llmlat.tracking import contents, tables
 from llmlat.tracking.mode import Decision, decide, fall_back
-from llmlat.tracking.session import Background, Session, import_wandb, one_line
+from llmlat.tracking.run_note import group_of, note_of, write_note
+from llmlat.tracking.session import QUIET, Background, Session, import_wandb, one_line
 from llmlat.tracking.tracker import NullTracker, Tracker
 
 if TYPE_CHECKING:
@@ -24,23 +25,6 @@ log = logging.getLogger(__name__)
 
 FINISH_CHECK_S = 5.0
 FINISH_LIMIT_S = 900.0
-
-# Nothing beside the measurement, nothing on our terminal, nothing of the user's code. A killed run loses its
-# last second: at wandb's own interval of 15 s, one that was killed before had left nothing at all.
-QUIET = {
-    "silent": True,
-    "console": "off",
-    "x_disable_stats": True,
-    "x_disable_machine_info": True,
-    "x_save_requirements": False,
-    "save_code": False,
-    "disable_code": True,
-    "disable_git": True,
-    "disable_job_creation": True,
-    "use_dot_wandb": False,
-    "x_transaction_log_flush_interval": 1.0,
-    "init_timeout": 15.0,
-}
 
 
 def open_run(config: TrackingConfig, run_config: dict[str, Any], folder: Path) -> Tracker:
@@ -65,6 +49,7 @@ def open_run(config: TrackingConfig, run_config: dict[str, Any], folder: Path) -
         raise
     tracker = WandbTracker(wandb, session, run, config, folder)
     tracker.announce(decision)
+    tracker.leave_note()
     return tracker
 
 
@@ -76,8 +61,8 @@ def _init(
         run = wandb.init(
             project=config.project,
             entity=config.entity,
-            group=config.group,
-            name=run_name(run_config),
+            group=group_of(config.group, folder),
+            name=tables.run_name(run_config),
             tags=config.tags,
             config=run_config,
             mode=decision.mode,
@@ -94,14 +79,6 @@ def _init(
     run.define_metric("request/index", summary="none")
     run.define_metric("request/*", step_metric="request/index", summary="none")
     return run, decision
-
-
-def run_name(run_config: Mapping[str, Any]) -> str:
-    """Return a name to tell runs apart by: experiment, model, quantization, engine and prompt set."""
-    parts = [run_config.get("name")]
-    for group in ("model", "quantization", "engine", "prompt_set"):
-        parts.append((run_config.get(group) or {}).get("name"))
-    return " ".join(str(part).rsplit("/", 1)[-1] for part in parts if part)
 
 
 class WandbTracker:
@@ -125,10 +102,10 @@ class WandbTracker:
         self._folder = folder
         self._was_online = self._online = not run.offline
         self._finished = False
+        self._measured = False
         self._warned: set[str] = set()
-        # wandb sync passes over what began online, unless told.
-        option = "--include-online " if self._online else ""
-        self._sync = f"wandb sync {option}{shlex.quote(run.settings.sync_dir)}"
+        self._note = note_of(run)
+        self._sync = self._note.sync
         self.where: str | None = run.url if self._online else self._sync
 
     def announce(self, decision: Decision) -> None:
@@ -139,8 +116,14 @@ class WandbTracker:
         level = logging.WARNING if decision.unexpected else logging.INFO
         log.log(level, f"W&B offline: {decision.reason}. To send it later: {self._sync}")
 
+    def leave_note(self, arrived: bool = False) -> None:
+        """Write into the run folder which run this is, and whether it has arrived."""
+        note = replace(self._note, arrived=arrived)
+        self._attempt("its note", lambda: write_note(self._folder, note))
+
     def log_request(self, request: Any, rows: "pd.DataFrame") -> None:
         """Log a request's latencies; called between requests, never within."""
+        self._measured = True
         self._attempt("a request", lambda: self._run.log(tables.request_scalars(rows)))
 
     def log_provenance(self, about: Mapping[str, Any]) -> None:
@@ -168,7 +151,9 @@ class WandbTracker:
         wandb, log_to_run = self._wandb, self._run.log
         self._attempt("metrics", lambda: self._run.summary.update(tables.scalars(metrics)))
         self._attempt("tables", lambda: log_to_run(contents.result_tables(wandb, metrics)))
-        self._log_frames({"token_rows": rows, "prediction_rows": predictions})
+        # A dataset's rows are in the run that measured them: a hundred alphas over it are no hundred copies.
+        token_rows = {"token_rows": rows} if self._measured else {}
+        self._log_frames({**token_rows, "prediction_rows": predictions})
         self._attempt("figures", lambda: log_to_run(contents.pictures(wandb, figures)))
         self._attempt("report", lambda: log_to_run(contents.page(wandb, self._folder / "report.html")))
         self._attempt("artifacts", lambda: self._log_artifacts(metrics, dataset))
@@ -239,6 +224,8 @@ class WandbTracker:
             if problem or time.monotonic() > deadline:
                 self.where = self._sync
                 raise TimeoutError(problem or f"not done after {FINISH_LIMIT_S:.0f} s")
+        if self._online:
+            self.leave_note(arrived=True)
 
     def __enter__(self) -> Self:
         return self

@@ -116,7 +116,9 @@ def test_out_of_memory_in_the_middle(cli, tiny):
     assert run.returncode == 1
     assert run.stdout == ""
     # Two lines, and not one of bitsandbytes's own for each layer and call.
-    said, last = run.stderr.strip().splitlines()
+    lines = run.stderr.strip().splitlines()
+    # What the machine does meanwhile is none of this test's doing.
+    said, last = (line for line in lines if "at work on cpu" not in line and "Waiting for" not in line)
     assert said.startswith("Measuring 384 tokens of 12 requests (short): mistral-mini, random weights")
     assert last.startswith("error: out of memory in request 2 (")
     assert "2 of 12 requests are kept" in last

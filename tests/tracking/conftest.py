@@ -47,3 +47,4 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorter waits, where a test is not about how long they are."""
     monkeypatch.setattr(session, "PROBE_LIMIT_S", 1.0)
     monkeypatch.setattr("llmlat.tracking.weights_and_biases.FINISH_CHECK_S", 0.5)
+    monkeypatch.setattr("llmlat.tracking.team_report.SEND_CHECK_S", 0.5)

@@ -1,12 +1,14 @@
 """A W&B server small enough to read, on 127.0.0.1: what wandb 0.31 asks of one, and no more.
 
-It answers `wandb.init`, logging, artifacts, `wandb sync` and the key check, keeps what it was sent, and can
-fail on purpose: `server.behaviour = "hang"`, "hang_runs", "error" or "refuse_key", or `server.stop()`.
+It answers `wandb.init`, logging, artifacts, `wandb sync`, reports and the key check, keeps what it was sent,
+and can fail on purpose: `server.behaviour = "hang"`, "hang_runs", "hang_reports", "die_at_reports", "error"
+or "refuse_key", or `server.stop()`.
 """
 
 import contextlib
 import gzip
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -15,10 +17,14 @@ from typing import Any
 
 KEY = "0123456789" * 4
 HANG_S = 60.0
+_NAME = re.compile(r"(?:query|mutation)\s+(\w+)")
 
 
 class FakeServer(ThreadingHTTPServer):
-    """Keeps what it was sent: `runs` by id, `artifacts` by name, `files` by name, `history` lines."""
+    """Keeps what it was sent: `runs` and `reports` by id, `artifacts` and `files` by name, `history` lines.
+
+    Its one entity, `me`, has the projects that runs were sent to.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -29,6 +35,7 @@ class FakeServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.operations: list[str] = []
         self.runs: dict[str, dict[str, Any]] = {}
+        self.reports: dict[str, dict[str, Any]] = {}
         self.artifacts: dict[str, dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
         self.history: list[dict[str, Any]] = []
@@ -46,7 +53,10 @@ class FakeServer(ThreadingHTTPServer):
 
     def answer(self, operation: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         """Return the data of a GraphQL operation."""
+        operation = operation or _NAME.findall(query)[0]
         self.operations.append(operation)
+        if operation == "upsertView":
+            self._fail_at_reports()
         if self.behaviour == "hang_runs" and operation == "UpsertBucket":
             time.sleep(HANG_S)
         if "viewer" in query:
@@ -64,6 +74,30 @@ class FakeServer(ThreadingHTTPServer):
         bucket = {"id": "run", "name": variables["name"], "displayName": run.get("displayName")}
         bucket |= {"config": "{}", "project": project, "historyLineCount": 0}
         return {"upsertBucket": {"bucket": bucket, "inserted": True}}
+
+    def _fail_at_reports(self) -> None:
+        if self.behaviour == "hang_reports":
+            time.sleep(HANG_S)
+        if self.behaviour == "die_at_reports":
+            self.stop()
+            raise ConnectionAbortedError
+
+    def _ProjectInternalId(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        known = any(run["project"] == variables["projectName"] for run in self.runs.values())
+        return {"project": {"id": "p", "internalId": "7"} if known else None}
+
+    def _GetProjects(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        about = {"entityName": "me", "createdAt": "2026-11-22T09:00:00", "isBenchmark": False, "user": None}
+        names = {run["project"] for run in self.runs.values()}
+        edges = [{"node": {"id": name, "name": name, **about}} for name in sorted(names)]
+        return {"models": {"pageInfo": {"endCursor": None, "hasNextPage": False}, "edges": edges}}
+
+    def _upsertView(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        report_id = variables.get("id") or f"Vmlldzo{len(self.reports)}"
+        self.reports[report_id] = {**variables, "spec": json.loads(variables["spec"])}
+        project = {"id": "p", "name": variables["projectName"], "entityName": variables["entityName"]}
+        kept = {key: variables[key] for key in ("name", "displayName", "description", "type", "spec")}
+        return {"upsertView": {"view": {"id": report_id, "project": project, **kept}, "inserted": True}}
 
     def _CreateRunFiles(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         files = [{"name": name, "uploadUrl": f"{self.url}/up/{name}"} for name in variables["files"]]

@@ -14,6 +14,7 @@ from tracked_runs import RUN_CONFIG, ReadBack, config, make_rows, said, script
 from llmlat import tracking
 from llmlat.config import TrackingMode
 from llmlat.errors import ConfigError
+from llmlat.tracking import session
 
 # The probe takes 3 s and wandb's own opening half a second; the rest is for a busy machine. Without the probe
 # it would be 90 s and more.
@@ -133,7 +134,7 @@ def test_a_key_that_is_none_means_offline(
 def test_a_server_that_opens_no_run_means_offline(
     folder: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setitem(tracking.weights_and_biases.QUIET, "init_timeout", 1.0)
+    monkeypatch.setitem(session.QUIET, "init_timeout", 1.0)
     server.behaviour = "hang_runs"
     caplog.set_level(logging.INFO)
     with timed(), tracking.start(config(), RUN_CONFIG, folder) as tracker:

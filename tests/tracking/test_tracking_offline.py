@@ -1,15 +1,31 @@
 import logging
 import os
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import wandb
-from tracked_runs import ABOUT, METRICS, RUN_CONFIG, ReadBack, config, log_everything, make_rows, said, script
+from fake_wandb_server import FakeServer
+from matplotlib.figure import Figure
+from PIL import Image, ImageChops
+from tracked_runs import (
+    ABOUT,
+    METRICS,
+    RUN_CONFIG,
+    ReadBack,
+    config,
+    fill,
+    log_everything,
+    make_rows,
+    said,
+    script,
+)
 
 from llmlat import tracking
 from llmlat.config import TrackingConfig, TrackingMode, TrackingName
 from llmlat.errors import ConfigError
 from llmlat.tracking import contents
+from llmlat.tracking.run_note import read_notes
 
 
 @pytest.fixture
@@ -44,7 +60,7 @@ def test_a_whole_run_is_on_disk(left: ReadBack, folder: Path):
     assert left.table("baselines")[1][1][:3] == ["mean", 4, 9]
     assert left.table("coefficients")[1][0][0] == "context_length"
 
-    assert left.media("figures/curve").read_bytes().startswith(b"\x89PNG")
+    assert left.media("figures/coefficients").read_bytes().startswith(b"\x89PNG")
     assert left.media("report").read_text(encoding="utf-8") == (folder / "report.html").read_text("utf-8")
 
 
@@ -59,7 +75,7 @@ def test_dataset_predictor_and_report_are_artifacts_of_files_left_where_they_are
     }
     assert sorted(left.files("dataset")) == ["provenance.json", "rows/request-000000.parquet"]
     assert left.files("predictor") == {"predictor.json": str(folder / "predictor.json")}
-    assert sorted(left.files("report")) == ["figures/curve.svg", "report.html", "report.md"]
+    assert sorted(left.files("report")) == ["figures/coefficients.svg", "report.html", "report.md"]
     assert '"stand_in":true' in left.artifacts["predictor"]["metadata"].replace(" ", "")
 
 
@@ -133,6 +149,77 @@ def test_jobs_of_a_sweep_follow_each_other_in_one_process(tmp_path: Path):
 
     runs = [ReadBack(folder).run["run_id"] for folder in folders]
     assert runs[0] != runs[1]
+
+
+def test_the_runs_of_a_sweep_share_a_group_of_their_own(tmp_path: Path):
+    groups = []
+    for sweep, job in [("09-00", "0"), ("09-00", "1"), ("10-00", "0")]:
+        folder = tmp_path / sweep / job
+        folder.mkdir(parents=True)
+        (tmp_path / sweep / "multirun.yaml").touch()  # Hydra's own mark of a sweep's folder.
+        with tracking.start(config(), RUN_CONFIG, folder):
+            pass
+        groups.append(ReadBack(folder).run["run_group"])
+
+    assert groups == ["thesis-09-00", "thesis-09-00", "thesis-10-00"]
+
+
+def test_a_dataset_that_was_measured_before_is_logged_as_an_artifact_alone(folder: Path):
+    rows, dataset = make_rows(), fill(folder)
+    with tracking.start(config(), RUN_CONFIG, folder) as tracker:
+        tracker.log_provenance(ABOUT)
+        tracker.log_result(METRICS, rows, rows.head(4), {}, dataset)
+
+    left = ReadBack(folder)
+    assert not any("token_rows" in key for key in left.summary)
+    assert left.summary["prediction_rows_total"] == 4
+    assert "dataset" in left.artifacts
+
+
+def test_figures_to_compare_runs_by_are_logged_and_left_as_they_were(
+    folder: Path,
+):
+    figures = drawn_figures("coefficients", "errors")
+    before = {name: (figure.dpi, figure.get_layout_engine()) for name, figure in figures.items()}
+    with tracking.start(config(), RUN_CONFIG, folder) as tracker:
+        tracker.log_result(METRICS, make_rows(1), make_rows(1), figures, None)
+
+    left = ReadBack(folder)
+    assert [key for key in left.summary if key.endswith(".path") and "figures" in key] == [
+        "figures/coefficients.path"
+    ]
+    logged = Image.open(left.media("figures/coefficients"))
+    assert logged.size == (750, 450)
+    assert {name: (f.dpi, f.get_layout_engine()) for name, f in figures.items()} == before
+    # Nothing is cut off, though it is laid out only once.
+    ink = ImageChops.invert(logged.convert("RGB")).getbbox()
+    assert ink is not None
+    assert min(ink[0], ink[1], logged.width - ink[2], logged.height - ink[3]) > 0
+
+
+def drawn_figures(*names: str) -> dict[str, Figure]:
+    """Return figures that have been drawn once, as the report draws them."""
+    figures = {name: Figure(figsize=(5, 3), layout="constrained") for name in names}
+    for figure in figures.values():
+        figure.add_subplot(ylabel="ms").plot([1, 2000])
+        figure.savefig(BytesIO(), format="svg")
+    return figures
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_the_run_folder_says_which_run_it_was_and_whether_it_has_arrived(
+    folder: Path, mode: str, server: FakeServer
+):
+    with tracking.start(config(mode=TrackingMode(mode)), RUN_CONFIG, folder) as tracker:
+        tracker.log_request(None, make_rows(1))
+        assert not read_notes(folder)[0].is_sent
+
+    (note,) = read_notes(folder)
+    assert (note.project, note.group, note.is_sent) == ("llmlat", "thesis", mode == "online")
+    assert tracker.where == (note.url if mode == "online" else note.sync)
+    assert note.entity == ("me" if mode == "online" else None)
+    moved = folder.rename(folder.with_name("moved"))
+    assert Path(read_notes(moved)[0].folder).parent == moved / "wandb"
 
 
 def test_a_run_that_the_caller_has_open_stays_theirs(tmp_path: Path, folder: Path):

@@ -82,7 +82,7 @@ def fill(folder: Path) -> Path:
         folder / "predictor.json": "{}",
         folder / "report.html": "<html><body>1 µs</body></html>",
         folder / "report.md": "# report",
-        folder / "figures" / "curve.svg": "<svg></svg>",
+        folder / "figures" / "coefficients.svg": "<svg></svg>",
         dataset / "provenance.json": "{}",
         dataset / "rows" / "request-000000.parquet": "rows",
         dataset / "rows" / "_partial-000001.parquet": "half",
@@ -104,7 +104,9 @@ def log_everything(tracker: Any, folder: Path, rows: pd.DataFrame | None = None)
     for _, request in rows.groupby("request_id"):
         tracker.log_request(None, request)
     tracker.log_provenance(ABOUT)
-    tracker.log_result(METRICS, rows, rows.assign(predicted_ms=1.0).head(4), {"curve": figure}, dataset)
+    tracker.log_result(
+        METRICS, rows, rows.assign(predicted_ms=1.0).head(4), {"coefficients": figure}, dataset
+    )
 
 
 def said(caplog: Any) -> list[str]:

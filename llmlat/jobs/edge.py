@@ -1,0 +1,129 @@
+"""Where Hydra meets the jobs: a job's subfolder, and what comes before and after a sweep."""
+
+import importlib.util
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from llmlat.config import TrackingName, as_given
+from llmlat.errors import one_line
+from llmlat.jobs.folder import SweepFolder
+from llmlat.jobs.progress import unfinished
+
+log = logging.getLogger("llmlat")
+
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+OWN_LAUNCHERS = "hydra_plugins.llmlat_launchers."
+
+
+def register() -> None:
+    """Teach Hydra `${job_subfolder:}`, which names a job's subfolder."""
+    OmegaConf.register_new_resolver("job_subfolder", _job_subfolder, replace=True)
+
+
+def _job_subfolder(*, _root_: DictConfig) -> str:
+    config: Any = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
+    OmegaConf.set_readonly(config, False)
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    except OmegaConfBaseException:
+        # The job will say what is wrong with it, in a folder of its own.
+        plain = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
+    assert isinstance(plain, dict)
+    sweep = SweepFolder(Path(_root_.hydra.sweep.dir))
+    return sweep.subfolder(_root_.hydra.job.num, {str(key): value for key, value in plain.items()})
+
+
+class SweepCallback(Callback):
+    """Notes what a sweep is about to do, and at its end has it summed up, published and judged."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Keep all jobs in one folder, and note how many there are."""
+        _need_launcher(config.hydra.launcher.get("_target_", ""))
+        folder = str(config.hydra.sweep.dir)
+        _pin(config, folder)
+        n_jobs, swept = _count(config)
+        SweepFolder(Path(folder)).begin_command(n_jobs, swept)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Sum the sweep up, and exit with 1 where a job is not done."""
+        folder = Path(config.hydra.sweep.dir)
+        summary = _attempt("summary", lambda: _summarise(folder))
+        if summary is not None and config.tracking.name == TrackingName.wandb:
+            tracking = OmegaConf.to_object(config.tracking)
+            _attempt("W&B report", lambda: _publish(tracking, folder, summary))
+        sweep = SweepFolder(folder)
+        missing = unfinished(sweep)
+        if missing:
+            total = sweep.command["n_jobs"]
+            log.warning(
+                f"{len(missing)} of {total or 'the'} jobs are not done; the same command with "
+                f"hydra.sweep.dir={folder} tries those again, and only those."
+            )
+            sys.exit(1)
+
+
+def _need_launcher(target: str) -> None:
+    """Refuse a launcher that is not installed; SystemExit, since Hydra makes warnings of exceptions here."""
+    if target.startswith(OWN_LAUNCHERS) and importlib.util.find_spec("submitit") is None:
+        print("error: hydra/launcher: it needs submitit; pip install 'llmlat[slurm]'.", file=sys.stderr)
+        sys.exit(2)
+
+
+def _pin(config: DictConfig, folder: str) -> None:
+    """Hand the sweep's folder to every job: where jobs differ in name, each would make its own."""
+    given = as_given(config.hydra.overrides.hydra)
+    escaped = folder.replace("\\", "\\\\").replace("'", "\\'")
+    with read_write(config), open_dict(config):
+        kept = [override for override in given if not override.startswith("hydra.sweep.dir=")]
+        config.hydra.overrides.hydra = [*kept, f"hydra.sweep.dir='{escaped}'"]
+
+
+def _count(config: DictConfig) -> tuple[int | None, list[str]]:
+    """Return how many jobs a sweep has, where that is known beforehand, and the keys that it sweeps."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    sweeper = config.hydra.sweeper
+    params: Any = OmegaConf.to_container(sweeper, resolve=False)
+    given = [f"{key}={value}" for key, value in (params.get("params") or {}).items()]
+    overrides = OverridesParser.create().parse_overrides([*given, *as_given(config.hydra.overrides.task)])
+    # As the sweeper has it: what is given later counts.
+    last = {override.get_key_element(): override for override in overrides}
+    swept = {key: override for key, override in last.items() if override.is_sweep_override()}
+    if sweeper.get("_target_") != BASIC_SWEEPER:
+        return None, list(swept)
+    n_jobs = 1
+    for override in swept.values():
+        n_jobs *= len(list(override.sweep_string_iterator())) if override.is_discrete_sweep() else 1
+    return n_jobs, list(swept)
+
+
+def _summarise(folder: Path) -> Any:
+    from llmlat.sweep import summarise, terminal_lines
+
+    summary = summarise(folder)
+    print(*terminal_lines(summary), sep="\n", flush=True)
+    return summary
+
+
+def _publish(tracking: Any, folder: Path, summary: Any) -> None:
+    from llmlat.tracking.team_report import publish
+
+    said = publish(tracking, folder, summary.jobs)
+    if said:
+        print(said, flush=True)
+
+
+def _attempt(what: str, work: Any) -> Any:
+    """Do what comes after the jobs; what goes wrong with it must not hide how they went."""
+    try:
+        return work()
+    except Exception as error:
+        log.warning(f"The sweep's {what} was not made: {type(error).__name__}: {one_line(error)}")
+        log.debug("", exc_info=True)
+        return None

@@ -1,0 +1,120 @@
+"""What a sweep's folder knows of its jobs: which configuration has which subfolder, and how far it is.
+
+It is a file, `.jobs/state.json`, changed under a lock, since jobs may be processes of their own::
+
+    {"folders": {"<hash of a resolved configuration>": "0", ...},
+     "command": {"n_jobs": 20, "swept": ["regressor.alpha"], "started_at": 1793..., "jobs": {"0": "0", ...}}}
+
+A job's subfolder is its number. Where a sweep is run again with another list of values, a configuration keeps
+the subfolder that it had, and a new one gets a number that is free: no job writes into another's results.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+KNOWLEDGE = ".jobs"
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """A sweep's folder.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    path: Path
+
+    def begin_command(self, n_jobs: int | None, swept: list[str]) -> None:
+        """Note that a command begins here, how many jobs it has, and which keys it sweeps."""
+        command: dict[str, Any] = {"n_jobs": n_jobs, "swept": swept, "started_at": time.time(), "jobs": {}}
+        with self._changing() as state:
+            state["command"] = command
+
+    def subfolder(self, number: int, config: Mapping[str, Any]) -> str:
+        """Return the subfolder of a job's configuration, giving it one at its first time.
+
+        Parameters
+        ----------
+        number : int
+            The job's number within its command.
+        config : mapping
+            The configuration, resolved.
+        """
+        key = _hash(config)
+        with self._changing() as state:
+            folders = state["folders"]
+            if key not in folders:
+                folders[key] = self._free_name(number, set(folders.values()))
+            state["command"]["jobs"][str(number)] = folders[key]
+            return str(folders[key])
+
+    def _free_name(self, number: int, taken: set[str]) -> str:
+        taken |= {path.name for path in self.path.iterdir()}
+        if str(number) not in taken:
+            return str(number)
+        return str(1 + max(int(name) for name in taken if name.isdecimal()))
+
+    @property
+    def command(self) -> dict[str, Any]:
+        """What the command that runs here has noted."""
+        command: dict[str, Any] = self._read()["command"]
+        return command
+
+    def job(self, number: int) -> Path | None:
+        """Return the folder of one of the command's jobs; None where it has not begun."""
+        name = self.command["jobs"].get(str(number))
+        return None if name is None else self.path / name
+
+    @contextmanager
+    def alone_with(self, job: str) -> Iterator[None]:
+        """Hold one of the jobs: it may still run, left behind by a sweep that was killed and is resumed."""
+        lock = FileLock(self.path / KNOWLEDGE / f"{job}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info(f"Waiting for another process that runs job {job} of {self.path}.")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Any]]:
+        (self.path / KNOWLEDGE).mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path / KNOWLEDGE / "state.lock"):
+            state = self._read()
+            yield state
+            path = self.path / KNOWLEDGE / "state.json"
+            beside = path.with_suffix(".tmp")
+            beside.write_text(json.dumps(state), encoding="utf-8")
+            beside.replace(path)
+
+    def _read(self) -> dict[str, Any]:
+        empty: dict[str, Any] = {
+            "folders": {},
+            "command": {"n_jobs": None, "swept": [], "started_at": time.time(), "jobs": {}},
+        }
+        try:
+            state: dict[str, Any] = json.loads((self.path / KNOWLEDGE / "state.json").read_text())
+        except (OSError, ValueError):
+            return empty
+        return {**empty, **state}
+
+
+def _hash(config: Mapping[str, Any]) -> str:
+    canonical = json.dumps(config, sort_keys=True, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

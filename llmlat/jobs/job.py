@@ -1,0 +1,117 @@
+"""One try at a job: whatever comes of it is written down, and in a sweep it costs only itself."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmlat.errors import LlmlatError, one_line
+from llmlat.jobs.folder import SweepFolder
+from llmlat.jobs.outcome import Outcome, begin, is_done, read_outcome, write_done, write_failed
+from llmlat.jobs.progress import job_line
+
+log = logging.getLogger("llmlat")
+
+Work = Callable[[], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, as the command line names it.
+
+    Attributes
+    ----------
+    folder : Path
+    number : int or None
+        Its place in a sweep, from 0; None in a single run.
+    overrides : sequence of str
+    shows_tracebacks : bool
+        Whether the terminal shows tracebacks too.
+    """
+
+    folder: Path
+    number: int | None
+    overrides: Sequence[str]
+    shows_tracebacks: bool = False
+
+
+def attempt(job: Job, resolve: Callable[[], Mapping[str, Any]], work: Work) -> float:
+    """Run a job, and leave DONE.json or FAILED.json in its folder.
+
+    In a sweep, a job that is done already is passed over, and one that fails returns NaN: an exception would
+    keep Hydra from the sweep's end, and later batches from running.
+
+    Parameters
+    ----------
+    job : Job
+    resolve : callable
+        Returns the configuration, checked, resolved and plain.
+    work : callable
+        Does it all, and returns the metrics.
+
+    Returns
+    -------
+    float
+        The mean absolute error, in milliseconds.
+    """
+    if job.number is None:
+        outcome, error = _try(job, resolve, work)
+        if error is not None:
+            raise error
+        return float(outcome.said["mae_ms"])
+    sweep = SweepFolder(job.folder.parent)
+    with sweep.alone_with(job.folder.name):
+        if not _is_done(job.folder, resolve):
+            with _telling_how_to_resume(sweep):
+                _try(job, resolve, work)
+        outcome = read_outcome(job.folder)
+    log.info(job_line(sweep, job.number, job.overrides))
+    return float(outcome.said.get("mae_ms", math.nan))
+
+
+@contextmanager
+def _telling_how_to_resume(sweep: SweepFolder) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        said = str(interrupt) or "run the same command to resume"
+        raise KeyboardInterrupt(f"{said}, with hydra.sweep.dir={sweep.path}") from interrupt
+
+
+def _is_done(folder: Path, resolve: Callable[[], Mapping[str, Any]]) -> bool:
+    try:
+        return is_done(folder, resolve())
+    except LlmlatError:
+        return False
+
+
+def _try(
+    job: Job, resolve: Callable[[], Mapping[str, Any]], work: Work
+) -> tuple[Outcome, BaseException | None]:
+    """Do the work and write down what came of it; Ctrl-C passes, and leaves the job as if killed."""
+    started = time.perf_counter()
+    begin(job.folder)
+    try:
+        resolved = resolve()
+        metrics = work()
+        return write_done(job.folder, resolved, metrics, time.perf_counter() - started), None
+    except (Exception, SystemExit) as error:
+        _log(job, error)
+        return write_failed(job.folder, error, time.perf_counter() - started), error
+
+
+def _log(job: Job, error: BaseException) -> None:
+    """Log an error: its traceback into the job's log, and on the terminal a line at most."""
+    is_known = isinstance(error, LlmlatError)
+    words = one_line(error) if is_known else f"{type(error).__name__}: {one_line(error)}"
+    # In a sweep the terminal has the job's own line, and an unexpected error of a single run is raised to it.
+    is_told_there = job.number is not None or not is_known
+    shown = {
+        "shows_traceback": job.shows_tracebacks,
+        "is_for_the_file": is_told_there and not job.shows_tracebacks,
+    }
+    log.error(f"error: {words}", exc_info=error, extra=shown)

@@ -1,0 +1,47 @@
+"""What the terminal shows of the log; the run folder's llmlat.log holds it all."""
+
+import logging
+from typing import Any
+
+
+class BareFormatter(logging.Formatter):
+    """Bare messages; a traceback only where the record asks for it on the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message, on its own."""
+        if getattr(record, "shows_traceback", True):
+            return super().format(record)
+        return record.getMessage()
+
+
+class TerminalFilter(logging.Filter):
+    """Hide what is for the file only; in a sweep, routine lines and warnings that were given before as well.
+
+    Parameters
+    ----------
+    mode : RunMode
+        Hydra's; nothing is hidden in a single run.
+    """
+
+    _given: set[str] = set()  # noqa: RUF012 - the process's: each job sets its logging up anew
+
+    def __init__(self, mode: Any) -> None:
+        super().__init__()
+        self.is_sweep = getattr(mode, "name", str(mode)) == "MULTIRUN"
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the terminal shows a record."""
+        if getattr(record, "is_for_the_file", False):
+            return False
+        if not self.is_sweep:
+            return True
+        if getattr(record, "is_routine", False):
+            return False
+        # Where its run is kept differs by job, and is only then worth a line when it surprises.
+        is_tracking = record.name.startswith("llmlat.tracking")
+        if record.levelno != logging.WARNING:
+            return not (is_tracking and record.levelno < logging.WARNING)
+        message = f"{record.name}:{record.lineno}" if is_tracking else record.getMessage()
+        is_new = message not in self._given
+        self._given.add(message)
+        return is_new

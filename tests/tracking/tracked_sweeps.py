@@ -1,0 +1,62 @@
+"""A small sweep on disk: job folders as they are left, and the table of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tracked_runs import ABOUT, METRICS, RUN_CONFIG, config, log_everything
+
+from llmlat import tracking
+from llmlat.config import TrackingMode
+
+OVERRIDES = ["+experiment=thesis_sweep", "prompt_set=short,chat", "regressor.alpha=0.01,1,100"]
+REFERENCE = {"source": "the thesis", "n_events": 471, "mae_ms": 34.03, "rmse_ms": 159.11}
+WHY = "ModelError: no such | model\nat all"
+
+
+def make_sweep(folder: Path) -> pd.DataFrame:
+    """Make a sweep of six jobs, of which the fifth failed, and return its jobs as `read_jobs` would."""
+    folder.mkdir(parents=True)
+    task = "".join(f"    - {override}\n" for override in OVERRIDES)
+    (folder / "multirun.yaml").write_text(f"hydra:\n  overrides:\n    task:\n{task}", encoding="utf-8")
+    settings = [(prompts, alpha) for prompts in ("short", "chat") for alpha in (0.01, 1.0, 100.0)]
+    rows = [_job(number, *setting, is_done=number != 4) for number, setting in enumerate(settings)]
+    for row in rows:
+        job = folder / row["job"]
+        job.mkdir()
+        if row["status"] == "done":
+            metrics = {**METRICS, "n_events": 40, "n_train": 32, "reference": REFERENCE, "intercept_ms": 1.0}
+            (job / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    return pd.DataFrame(rows)
+
+
+def _job(number: int, prompts: str, alpha: float, is_done: bool) -> dict[str, Any]:
+    error = 1.0 + abs(alpha - 1) / 100
+    results = {"mae_ms": error, "rmse_ms": 2.0, "r2": 0.9, "validation_mae_ms": error + 0.1}
+    return {
+        "job": str(number),
+        "status": "done" if is_done else "failed",
+        "overrides": f"prompt_set={prompts} alpha={alpha:g}",
+        "prompt_set": prompts,
+        "regressor.alpha": alpha,
+        **{name: value if is_done else None for name, value in results.items()},
+        "scaled_ms.context_length": 3.0 if is_done else None,
+        "stand_in": ABOUT["stand_in"],
+        "weights": ABOUT["weights"],
+        "dataset_key": prompts,
+        "device": "cpu",
+        "error": None if is_done else WHY,
+    }
+
+
+def track_jobs(folder: Path, jobs: pd.DataFrame, mode: TrackingMode = TrackingMode.auto) -> None:
+    """Log the finished jobs of a sweep to W&B."""
+    for row in jobs[jobs["status"] == "done"].to_dict("records"):
+        run_config = {
+            **RUN_CONFIG,
+            "prompt_set": {"name": row["prompt_set"]},
+            "regressor": {"alpha": row["regressor.alpha"]},
+        }
+        with tracking.start(config(mode=mode), run_config, folder / row["job"]) as tracker:
+            log_everything(tracker, folder / row["job"])
