@@ -54,16 +54,14 @@ TINY = (
 
 
 @pytest.fixture(autouse=True)
-def no_logging_left_behind() -> Iterator[None]:
-    """Take back the handlers of a command line run within the test: its streams are closed by the next."""
+def no_logging_left_behind() -> None:
+    """Take back what a command line run in this process did to logging: its streams are closed by now."""
     root = logging.getLogger()
-    before, level = set(root.handlers), root.level
-    yield
-    for handler in set(root.handlers) - before:
+    for handler in list(root.handlers):
         if type(handler) in {logging.StreamHandler, logging.FileHandler}:
             root.removeHandler(handler)
             handler.close()
-    root.setLevel(level)
+    root.setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")
