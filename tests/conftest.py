@@ -62,6 +62,7 @@ def no_logging_left_behind() -> None:
             root.removeHandler(handler)
             handler.close()
     root.setLevel(logging.WARNING)
+    logging.getLogger("llmlat").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
