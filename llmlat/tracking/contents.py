@@ -44,10 +44,14 @@ def wandb_table(wandb: Any, table: tables.Table) -> Any:
     return wandb.Table(columns=table.columns, data=table.rows)
 
 
+def to_compare(figures: Mapping[str, "Figure"]) -> dict[str, "Figure"]:
+    """Return the figures that runs are compared by."""
+    return {name: figures[name] for name in COMPARED_FIGURES if name in figures}
+
+
 def pictures(wandb: Any, figures: Mapping[str, "Figure"]) -> dict[str, Any]:
-    """Return the figures that runs are compared by, as images."""
-    kept = {name: figures[name] for name in COMPARED_FIGURES if name in figures}
-    return {f"figures/{name}": wandb.Image(_bitmap(figure)) for name, figure in kept.items()}
+    """Return figures as images."""
+    return {f"figures/{name}": wandb.Image(_bitmap(figure)) for name, figure in figures.items()}
 
 
 def _bitmap(figure: "Figure") -> Any:

@@ -51,14 +51,19 @@ class RunNote:
         return _command(self.url is not None, shlex.quote(self.folder))
 
 
+def is_in_sweep(folder: Path) -> bool:
+    """Tell whether a run folder is a sweep's job: Hydra leaves its mark in the folder above."""
+    return (folder.resolve().parent / "multirun.yaml").is_file()
+
+
 def group_of(name: str | None, folder: Path) -> str | None:
     """Return the group of a run: its name, and the sweep's folder where Hydra keeps the run in a sweep.
 
     Sweeps of one experiment stay apart, and the runs of a sweep that is resumed in its folder together.
     """
-    sweep = folder.resolve().parent
-    if not (sweep / "multirun.yaml").is_file():
+    if not is_in_sweep(folder):
         return name
+    sweep = folder.resolve().parent
     return f"{name}-{sweep.name}" if name else sweep.name
 
 

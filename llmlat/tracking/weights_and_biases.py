@@ -14,7 +14,7 @@ from llmlat.config import TrackingConfig, TrackingMode
 from llmlat.errors import ConfigError
 from llmlat.tracking import contents, tables
 from llmlat.tracking.mode import Decision, decide, fall_back
-from llmlat.tracking.run_note import group_of, note_of, write_note
+from llmlat.tracking.run_note import group_of, is_in_sweep, note_of, write_note
 from llmlat.tracking.session import QUIET, Background, Session, import_wandb, one_line
 from llmlat.tracking.tracker import NullTracker, Tracker
 
@@ -151,10 +151,13 @@ class WandbTracker:
         wandb, log_to_run = self._wandb, self._run.log
         self._attempt("metrics", lambda: self._run.summary.update(tables.scalars(metrics)))
         self._attempt("tables", lambda: log_to_run(contents.result_tables(wandb, metrics)))
-        # A dataset's rows are in the run that measured them: a hundred alphas over it are no hundred copies.
-        token_rows = {"token_rows": rows} if self._measured else {}
+        # In a sweep a dataset's rows are in the run that measured them, and only figures to compare are
+        # drawn: a hundred alphas over one dataset are no hundred copies.
+        in_sweep = is_in_sweep(self._folder)
+        token_rows = {"token_rows": rows} if self._measured or not in_sweep else {}
+        shown = contents.to_compare(figures) if in_sweep else figures
         self._log_frames({**token_rows, "prediction_rows": predictions})
-        self._attempt("figures", lambda: log_to_run(contents.pictures(wandb, figures)))
+        self._attempt("figures", lambda: log_to_run(contents.pictures(wandb, shown)))
         self._attempt("report", lambda: log_to_run(contents.page(wandb, self._folder / "report.html")))
         self._attempt("artifacts", lambda: self._log_artifacts(metrics, dataset))
 

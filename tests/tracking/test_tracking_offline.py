@@ -164,21 +164,26 @@ def test_the_runs_of_a_sweep_share_a_group_of_their_own(tmp_path: Path):
     assert groups == ["thesis-09-00", "thesis-09-00", "thesis-10-00"]
 
 
-def test_a_dataset_that_was_measured_before_is_logged_as_an_artifact_alone(folder: Path):
+@pytest.mark.parametrize("in_sweep", [False, True])
+def test_a_sweeps_job_on_a_measured_dataset_logs_only_what_runs_are_compared_by(folder: Path, in_sweep: bool):
     rows, dataset = make_rows(), fill(folder)
+    figures = {name: Figure() for name in ("coefficients", "request_trace")}
+    if in_sweep:
+        (folder.parent / "multirun.yaml").touch()
     with tracking.start(config(), RUN_CONFIG, folder) as tracker:
         tracker.log_provenance(ABOUT)
-        tracker.log_result(METRICS, rows, rows.head(4), {}, dataset)
+        tracker.log_result(METRICS, rows, rows.head(4), figures, dataset)
 
     left = ReadBack(folder)
-    assert not any("token_rows" in key for key in left.summary)
+    logged = {key.split(".")[0] for key in left.summary}
+    assert "figures/coefficients" in logged
+    assert ("figures/request_trace" in logged) is not in_sweep
+    assert any("token_rows" in key for key in logged) is not in_sweep
     assert left.summary["prediction_rows_total"] == 4
     assert "dataset" in left.artifacts
 
 
-def test_figures_to_compare_runs_by_are_logged_and_left_as_they_were(
-    folder: Path,
-):
+def test_figures_are_logged_whole_and_left_as_they_were(folder: Path):
     figures = drawn_figures("coefficients", "errors")
     before = {name: (figure.dpi, figure.get_layout_engine()) for name, figure in figures.items()}
     with tracking.start(config(), RUN_CONFIG, folder) as tracker:
@@ -186,7 +191,8 @@ def test_figures_to_compare_runs_by_are_logged_and_left_as_they_were(
 
     left = ReadBack(folder)
     assert [key for key in left.summary if key.endswith(".path") and "figures" in key] == [
-        "figures/coefficients.path"
+        "figures/coefficients.path",
+        "figures/errors.path",
     ]
     logged = Image.open(left.media("figures/coefficients"))
     assert logged.size == (750, 450)
