@@ -41,6 +41,21 @@ class QuantizationName(StrEnum):
     nf4 = "nf4"
 
 
+class Batching(StrEnum):
+    """What a batch is made of: one prompt over and over, or prompts that follow each other in the set."""
+
+    equal = "equal"
+    ragged = "ragged"
+
+
+class Flagged(StrEnum):
+    """What becomes of rows that were taken under doubtful conditions."""
+
+    keep = "keep"
+    exclude = "exclude"
+    retry = "retry"
+
+
 class SplitName(StrEnum):
     """What a test row must not share with a training row."""
 
@@ -92,7 +107,13 @@ class QuantizationConfig:
 class DecodingConfig:
     """How the next token is chosen, and when a request ends."""
 
+    batch_size: int = 1
+    batching: Batching = Batching.equal
+    num_beams: int = 1
+    length_penalty: float = 1.0
     temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
     stop_at_eos: bool = False
 
 
@@ -108,11 +129,33 @@ class PromptSetConfig:
 
 
 @dataclass
+class InterleaveConfig:
+    """Settings crossed within one measurement: lists of values, empty for what the config says itself."""
+
+    engine: list[str] = field(default_factory=list)
+    batch_size: list[int] = field(default_factory=list)
+    num_beams: list[int] = field(default_factory=list)
+    temperature: list[float] = field(default_factory=list)
+    top_k: list[int | None] = field(default_factory=list)
+    top_p: list[float | None] = field(default_factory=list)
+
+
+@dataclass
 class CollectConfig:
     """The measuring protocol."""
 
-    warmup: int = 16
+    warmup: int | str = 16
+    warmup_floor_s: float = 2.0
+    warmup_ceiling_s: float = 60.0
     repetitions: int = 1
+    until_ci: float | str | None = None
+    budget_s: float | None = None
+    interleave: InterleaveConfig = field(default_factory=InterleaveConfig)
+    telemetry_interval_ms: float = 100.0
+    min_clock: float = 0.75
+    flagged: Flagged = Flagged.keep
+    retries: int = 2
+    cool_down_s: float = 5.0
 
 
 @dataclass

@@ -263,10 +263,11 @@ def _check_rows(rows: pd.DataFrame, folder: Path) -> None:
             f"(first: request {first.request_id}, token {first.token_index}); "
             "delete the files of those requests and run again."
         )
-    counted = rows[~rows["is_warmup"]].groupby("request_id")["token_index"].agg(["max", "size", "nunique"])
+    sequences = rows[~rows["is_warmup"]].groupby(["request_id", "sequence_index"])
+    counted = sequences["token_index"].agg(["max", "size", "nunique"])
     uneven = counted[(counted["max"] + 1 != counted["size"]) | (counted["nunique"] != counted["size"])]
     if len(uneven):
         raise DatasetError(
-            f"dataset={folder}: rows are lost or doubled in {len(uneven)} requests (first: request "
-            f"{uneven.index[0]}); delete the files of those requests and run again."
+            f"dataset={folder}: rows are lost or doubled in {len(uneven)} sequences (first: "
+            f"request {uneven.index[0][0]}); delete the files of those requests and run again."
         )

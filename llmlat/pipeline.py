@@ -88,7 +88,7 @@ def _plan_measuring(
     from llmlat.measure.session import measure
 
     plan = make_plan(config)
-    count_test_units(plan.n_tokens, len(plan.requests), config.split)
+    count_test_units(plan.n_steps, len(plan.requests), config.split)
 
     def measured(tracker: tracking.Tracker) -> Dataset:
         # Before measuring too: a run that is killed must not be taken for the real thing.

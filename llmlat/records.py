@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 # Part of a dataset's key: rows of other columns, or of other meanings, are another measurement.
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 
 PREFILL = "prefill"
 DECODE = "decode"
@@ -43,10 +43,80 @@ class Column:
     known_before_step: bool = True
 
 
+# Why a row is doubtful: the words that its `flags` are made of.
+FLAGS = {
+    "throttled": "the device held its clock back (power, heat or a hardware limit)",
+    "slow_clock": "the device's clock was below collect.min_clock of its highest",
+    "foreign_process": "another process computed on the device",
+    "busy_cpu": "other processes kept half a core or more busy",
+    "not_settled": "the warm-up reached its ceiling before the latency had settled",
+}
+FLAG_SEPARATOR = ";"
+
+
+def _telemetry(name: str, dtype: pa.DataType, unit: str, meaning: str) -> Column:
+    return Column(name, dtype, unit, meaning, nullable=True)
+
+
+TELEMETRY: tuple[Column, ...] = (
+    _telemetry("gpu_utilization", pa.float64(), "fraction", "Share of time in which a kernel ran."),
+    _telemetry(
+        "gpu_memory_utilization",
+        pa.float64(),
+        "fraction",
+        "Share of time in which device memory was accessed.",
+    ),
+    _telemetry(
+        "dram_bandwidth_utilization",
+        pa.float64(),
+        "fraction",
+        "Share of the device memory's bandwidth in use.",
+    ),
+    _telemetry("gpu_temperature_c", pa.float64(), "°C", "The GPU's temperature."),
+    _telemetry("gpu_power_w", pa.float64(), "W", "The GPU's power draw."),
+    _telemetry("sm_clock_mhz", pa.float64(), "MHz", "Clock of the GPU's multiprocessors."),
+    _telemetry("memory_clock_mhz", pa.float64(), "MHz", "Clock of the GPU's memory."),
+    _telemetry(
+        "throttle_reasons",
+        pa.int64(),
+        "",
+        "NVML's bit mask of why the GPU holds its clock; 0 where it does not.",
+    ),
+    _telemetry("gpu_memory_used_bytes", pa.int64(), "bytes", "Device memory in use, of all processes."),
+    _telemetry("foreign_processes", pa.int32(), "processes", "Other processes with work on the GPU."),
+    _telemetry("cpu_utilization", pa.float64(), "fraction", "Share of all cores that was busy."),
+    _telemetry("other_cpu_cores", pa.float64(), "cores", "Cores kept busy by other processes than this one."),
+    _telemetry("cpu_frequency_mhz", pa.float64(), "MHz", "Mean clock of the cores."),
+    _telemetry("cpu_temperature_c", pa.float64(), "°C", "The processor's temperature, where it tells."),
+    _telemetry("load_average", pa.float64(), "", "Processes running or waiting, over the last minute."),
+)
+"""The state of the machine, as last sampled strictly before the step began; empty where it is not known."""
+
 COLUMNS: tuple[Column, ...] = (
     Column("request_id", pa.int32(), "", "Index of the request in the order of measuring; warm-up is -1."),
+    Column(
+        "sequence_index",
+        pa.int32(),
+        "",
+        "Which sequence of the request's batch this token belongs to, from 0. The tokens that a step "
+        "generates side by side share its latency.",
+    ),
     Column("prompt_id", pa.string(), "", "The prompt's name in its prompt set."),
     Column("repetition", pa.int32(), "", "Which repetition of the prompt this is, from 0."),
+    Column("engine", pa.string(), "", "The engine's name."),
+    Column("batch_size", pa.int32(), "sequences", "Sequences generated side by side."),
+    Column("num_beams", pa.int32(), "beams", "Beams that each sequence is searched with; 1 is no search."),
+    Column("temperature", pa.float64(), "", "What the logits are divided by; 0 takes the likeliest token."),
+    Column(
+        "top_k", pa.int32(), "tokens", "How many tokens may be drawn; empty where all may.", nullable=True
+    ),
+    Column(
+        "top_p",
+        pa.float64(),
+        "",
+        "The share of probability that may be drawn; empty where all may.",
+        nullable=True,
+    ),
     Column("session_id", pa.int32(), "", "Which process measured it: 0, and one more for each resume."),
     Column(
         "session_request",
@@ -66,16 +136,35 @@ COLUMNS: tuple[Column, ...] = (
         "context_length",
         pa.int32(),
         "tokens",
-        "Tokens the step attends to: prompt_tokens + token_index.",
+        "Tokens of its own sequence that the step attends to: prompt_tokens + token_index.",
+    ),
+    Column(
+        "padded_context_length",
+        pa.int32(),
+        "tokens",
+        "Tokens that the batch's longest sequence attends to, to which the shorter ones are padded.",
+    ),
+    Column(
+        "batch_context_tokens",
+        pa.int64(),
+        "tokens",
+        "Tokens that the step attends to over all sequences and beams, padding left out.",
     ),
     Column(
         "first_visit",
         pa.bool_(),
         "",
-        "Whether this process ran this phase at this context length for the first time: libraries that plan "
-        "or tune per shape pay for it once.",
+        "Whether this process ran this phase at this (padded) context length, with this engine and batch, "
+        "for the first time: libraries that plan or tune per shape pay for it once.",
     ),
-    Column("token_id", pa.int32(), "", "The generated token's id.", known_before_step=False),
+    Column(
+        "token_id",
+        pa.int32(),
+        "",
+        "The generated token's id; under beam search, of the best sequence found, and empty behind its end.",
+        nullable=True,
+        known_before_step=False,
+    ),
     Column(
         "token_latency_ms",
         pa.float64(),
@@ -97,6 +186,17 @@ COLUMNS: tuple[Column, ...] = (
         pa.int64(),
         "ns",
         "When the token was complete, in nanoseconds since 1970 on the monotonic clock of its session.",
+        known_before_step=False,
+    ),
+    *TELEMETRY,
+    _telemetry(
+        "telemetry_age_ms", pa.float64(), "ms", "How old that sample of the machine was when the step began."
+    ),
+    Column(
+        "flags",
+        pa.string(),
+        "",
+        f"Why the row is doubtful, joined by '{FLAG_SEPARATOR}'; an empty string where nothing was noticed.",
         known_before_step=False,
     ),
 )

@@ -40,7 +40,7 @@ import pytest
 import llmlat.config
 from llmlat.config import Config
 from llmlat.dataset import Dataset
-from llmlat.records import COLUMNS, DECODE, PREFILL
+from llmlat.records import COLUMNS, DECODE, PREFILL, TELEMETRY
 
 TINY = (
     "model.architecture.hidden_size=64",
@@ -102,8 +102,15 @@ def token_rows() -> Callable[..., pd.DataFrame]:
         start_ns = 1_700_000_000_000_000_000 + max(request_id, -1) * 10**9
         made: dict[str, Any] = {
             "request_id": request_id,
+            "sequence_index": 0,
             "prompt_id": f"prompt-{request_id}",
             "repetition": 0,
+            "engine": "eager",
+            "batch_size": 1,
+            "num_beams": 1,
+            "temperature": 0.0,
+            "top_k": None,
+            "top_p": None,
             "session_id": session_id,
             "session_request": max(request_id, 0),
             "is_warmup": request_id < 0,
@@ -111,11 +118,16 @@ def token_rows() -> Callable[..., pd.DataFrame]:
             "phase": [PREFILL, *[DECODE] * n_tokens][:n_tokens],
             "prompt_tokens": prompt_tokens,
             "context_length": prompt_tokens + index.to_numpy(),
+            "padded_context_length": prompt_tokens + index.to_numpy(),
+            "batch_context_tokens": prompt_tokens + index.to_numpy(),
             "first_visit": request_id <= 0,
             "token_id": 7,
             "token_latency_ms": latency_ms,
             "device_latency_ms": float("nan"),
             "completed_at_ns": start_ns + (index.to_numpy() + 1) * round(latency_ms * 1e6),
+            **{column.name: None for column in TELEMETRY},
+            "telemetry_age_ms": None,
+            "flags": "",
         }
         return pd.DataFrame({**made, **columns}, index=index)[[column.name for column in COLUMNS]]
 

@@ -8,20 +8,20 @@ built after the request, and written by whoever asked for it.
 
 import gc
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 
-from llmlat.measure.engines import Engine
+from llmlat.measure.engines import Decoder, Engine
 from llmlat.measure.prompts import Request
+from llmlat.measure.rows import WARMUP_REQUEST_ID, rows_of
 from llmlat.measure.timers import Timer
-from llmlat.records import DECODE, PREFILL
-
-WARMUP_REQUEST_ID = -1
+from llmlat.records import COLUMN, DECODE, PREFILL
 
 
 class RequestBrokenOffError(Exception):
@@ -36,9 +36,7 @@ class RequestBrokenOffError(Exception):
     """
 
     def __init__(self, request: Request, rows: pd.DataFrame) -> None:
-        super().__init__(
-            f"request {request.request_id} ({request.prompt_id}) broke off after {len(rows)} tokens"
-        )
+        super().__init__(f"request {request.request_id} ({request.name}) broke off after {len(rows)} tokens")
         self.request = request
         self.rows = rows
 
@@ -71,113 +69,108 @@ def set_aside_from_garbage_collection() -> Iterator[None]:
 
 
 class Collector:
-    """Runs requests through an engine and turns each into rows.
+    """Runs requests through engines and turns each into rows.
 
     Parameters
     ----------
-    engine : Engine
-        Generates the tokens.
     timer : Timer
-        Times them.
+        Times the steps.
     session_id : int, default=0
         Which session of the dataset this is.
-    eos_ids : frozenset of int, optional
-        Tokens that end a request; empty to always generate `max_new_tokens`.
+    seed : int, default=0
+        With a request's number, seeds what is drawn in it: a resumed request draws the same.
     """
 
-    def __init__(
-        self, engine: Engine, timer: Timer, session_id: int = 0, eos_ids: frozenset[int] = frozenset()
-    ) -> None:
-        self.engine = engine
+    def __init__(self, timer: Timer, session_id: int = 0, seed: int = 0) -> None:
         self.timer = timer
         self.session_id = session_id
-        self.eos_ids = eos_ids
+        self.seed = seed
         # One anchor a session ties the monotonic clock to the calendar; a later step of the wall clock
         # (NTP, daylight saving) cannot bend the intervals.
-        self._epoch_offset_ns = time.time_ns() - time.perf_counter_ns()
+        self.epoch_offset_ns = time.time_ns() - time.perf_counter_ns()
         self._requests_run = 0
-        self._visited: set[tuple[str, int]] = set()
+        self._visited: set[tuple[str, int, str, int]] = set()
 
-    def run(self, requests: Iterable[Request]) -> Iterator[tuple[Request, pd.DataFrame]]:
-        """Measure requests one by one.
+    def measure(self, request: Request, engine: Engine, decoder: Decoder) -> pd.DataFrame:
+        """Measure a request.
 
-        Yields
-        ------
+        Parameters
+        ----------
         request : Request
-        rows : DataFrame
-            One row a token, with the columns of `llmlat.records.COLUMNS`.
+        engine : Engine
+        decoder : Decoder
+            The one that the engine chooses tokens with.
+
+        Returns
+        -------
+        DataFrame
+            One row a token, with the columns of `llmlat.records.COLUMNS`; the telemetry is empty.
 
         Raises
         ------
         RequestBrokenOffError
-            Where a request failed or was interrupted; it carries the rows so far.
+            Where the request failed or was interrupted; it carries the rows so far.
         """
-        for request in requests:
-            yield request, self._measure(request, is_warmup=False)
-
-    def warm_up(self, request: Request, n_tokens: int) -> pd.DataFrame:
-        """Generate `n_tokens` tokens from a request's prompt and return their rows, marked as warm-up."""
-        warmup = Request(WARMUP_REQUEST_ID, request.prompt_id, 0, request.token_ids, n_tokens)
-        return self._measure(warmup, is_warmup=True)
-
-    def _measure(self, request: Request, is_warmup: bool) -> pd.DataFrame:
-        tokens: list[torch.Tensor] = []
-        try:
-            with torch.inference_mode(), paused_garbage_collection():
-                self._generate(request, tokens)
-        except BaseException as error:
-            raise RequestBrokenOffError(request, self._rows(request, tokens, is_warmup)) from error
-        rows = self._rows(request, tokens, is_warmup)
-        self._requests_run += not is_warmup
+        rows = self._measure(request, engine, decoder)
+        self._requests_run += 1
         return rows
 
-    def _generate(self, request: Request, tokens: list[torch.Tensor]) -> None:
+    def warm_up(self, request: Request, n_tokens: int, engine: Engine, decoder: Decoder) -> pd.DataFrame:
+        """Generate `n_tokens` tokens from a request's prompts and return their rows, marked as warm-up."""
+        warmup = replace(request, request_id=WARMUP_REQUEST_ID, repetition=0, max_new_tokens=n_tokens)
+        return self._measure(warmup, engine, decoder)
+
+    def _measure(self, request: Request, engine: Engine, decoder: Decoder) -> pd.DataFrame:
+        steps: list[torch.Tensor] = []
+        decoder.begin(len(request.prompts), request.max_new_tokens, _seed_of(self.seed, request))
+        try:
+            with torch.inference_mode(), paused_garbage_collection():
+                self._generate(request, engine, decoder, steps)
+        except BaseException as error:
+            raise RequestBrokenOffError(request, self._rows(request, decoder, steps)) from error
+        return self._rows(request, decoder, steps)
+
+    def _generate(
+        self, request: Request, engine: Engine, decoder: Decoder, steps: list[torch.Tensor]
+    ) -> None:
         """Generate one request, marking each completion. This is the timed loop."""
-        engine, timer, eos_ids = self.engine, self.timer, self.eos_ids
-        state = engine.prepare(request.token_ids, request.max_new_tokens)
+        timer, may_end = self.timer, request.cell.stop_at_eos
+        state = engine.prepare(request.prompts, request.max_new_tokens)
         timer.reset(request.max_new_tokens)
         timer.mark()
         next_ids = engine.prefill(state)
         timer.mark()
-        tokens.append(next_ids)
+        steps.append(next_ids)
         for _ in range(request.max_new_tokens - 1):
-            # Looking at the token is part of deciding to go on, so its cost falls on the next token.
-            if eos_ids and int(next_ids) in eos_ids:
+            # Looking at the tokens is part of deciding to go on, so its cost falls on the next step.
+            if may_end and decoder.is_finished():
                 break
             next_ids = engine.decode_one_token(state)
             timer.mark()
-            tokens.append(next_ids)
+            steps.append(next_ids)
 
-    def _rows(self, request: Request, tokens: list[torch.Tensor], is_warmup: bool) -> pd.DataFrame:
+    def _rows(self, request: Request, decoder: Decoder, steps: list[torch.Tensor]) -> pd.DataFrame:
         times = self.timer.read()
-        n = min(len(tokens), max(len(times.marks_ns) - 1, 0))
-        token_index = np.arange(n)
-        prompt_tokens = len(request.token_ids)
-        phase = np.where(token_index == 0, PREFILL, DECODE)
-        return pd.DataFrame(
-            {
-                "request_id": request.request_id,
-                "prompt_id": request.prompt_id,
-                "repetition": request.repetition,
-                "session_id": self.session_id,
-                "session_request": self._requests_run,
-                "is_warmup": is_warmup,
-                "token_index": token_index,
-                "phase": phase,
-                "prompt_tokens": prompt_tokens,
-                "context_length": prompt_tokens + token_index,
-                "first_visit": self._visit(phase, prompt_tokens + token_index),
-                "token_id": [int(ids) for ids in tokens[:n]],
-                "token_latency_ms": times.latency_ms[:n],
-                "device_latency_ms": times.device_ms[:n],
-                "completed_at_ns": times.marks_ns[1 : n + 1] + self._epoch_offset_ns,
-            },
-            index=pd.RangeIndex(n),
-        )
+        n_steps = min(len(steps), max(len(times.marks_ns) - 1, 0))
+        is_first = self._visit(request, n_steps)
+        return rows_of(request, decoder.tokens(steps[:n_steps]), n_steps, times).assign(
+            session_id=np.int32(self.session_id),
+            session_request=np.int32(self._requests_run),
+            first_visit=lambda rows: is_first[rows["token_index"].to_numpy()],
+            completed_at_ns=lambda rows: rows["completed_at_ns"] + self.epoch_offset_ns,
+        )[list(COLUMN)]
 
-    def _visit(self, phase: npt.NDArray[np.str_], context_length: npt.NDArray[np.int64]) -> list[bool]:
-        """Tell which steps are the first of their phase at their context length, and remember them."""
-        steps = [(str(name), int(length)) for name, length in zip(phase, context_length, strict=True)]
-        first = [step not in self._visited for step in steps]
-        self._visited.update(steps)
-        return first
+    def _visit(self, request: Request, n_steps: int) -> npt.NDArray[np.bool_]:
+        """Tell which steps are the first of their shape, and remember them."""
+        cell, rows = request.cell, len(request.prompts) * request.cell.num_beams
+        shapes = [
+            (cell.engine, rows, PREFILL if step == 0 else DECODE, request.prompt_tokens + step)
+            for step in range(n_steps)
+        ]
+        is_first = np.array([shape not in self._visited for shape in shapes], dtype=bool)
+        self._visited.update(shapes)
+        return is_first
+
+
+def _seed_of(seed: int, request: Request) -> int:
+    return int(np.random.SeedSequence([seed, request.request_id + 1]).generate_state(1)[0])

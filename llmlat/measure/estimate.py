@@ -54,7 +54,6 @@ def estimate_seconds(
     requests: Iterable[Request],
     quantization: QuantizationName,
     device_type: str,
-    uses_cache: bool,
 ) -> float:
     """Return about how many seconds the requests take, loading left aside.
 
@@ -65,8 +64,6 @@ def estimate_seconds(
     requests : iterable of Request
     quantization : QuantizationName
     device_type : {'cpu', 'cuda'}
-    uses_cache : bool
-        Whether a decode step processes one token, or the whole sequence again.
     """
     speed = SPEEDS[device_type]
     n_weights = count_parameters(config)
@@ -78,6 +75,9 @@ def estimate_seconds(
 
     total = 0.0
     for request in requests:
-        prompt_tokens, n = len(request.token_ids), request.max_new_tokens
-        total += step_s(prompt_tokens) + (n - 1) * step_s(1 if uses_cache else prompt_tokens + n / 2)
+        prompt_tokens, n = request.prompt_tokens, request.max_new_tokens
+        rows = len(request.prompts) * request.cell.num_beams
+        # Without a cache a decode step processes the whole sequence again.
+        decoded = prompt_tokens + n / 2 if request.cell.engine == "no_cache" else 1
+        total += step_s(rows * prompt_tokens) + (n - 1) * step_s(rows * decoded)
     return total

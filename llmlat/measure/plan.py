@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from hydra.utils import get_object
 
-from llmlat.config import Config
+from llmlat.config import CollectConfig, Config, Flagged
 from llmlat.errors import ConfigError, one_line
-from llmlat.measure.decoding import check_temperature
+from llmlat.measure.cells import engine_settings, plan_cells
+from llmlat.measure.decoding import check_cell
 from llmlat.measure.device import pick_device
 from llmlat.measure.environment import hardware, versions
 from llmlat.measure.models import quiet_libraries
 from llmlat.measure.prompts import Request, plan_requests
+from llmlat.measure.schedule import check_collect, planned
 from llmlat.measure.sources import ModelSource, find_model
 from llmlat.measure.tokenizers import make_tokenizer
 from llmlat.records import ROWS_VERSION
@@ -32,19 +34,26 @@ class Plan:
     ----------
     device : torch.device
     source : ModelSource
+    single_pass : list of Request
+        Every batch of prompts in every cell, once.
     requests : list of Request
+        What is measured in any case, in order.
+    engines : dict
+        The settings of each engine, by its name.
     identity : dict
         Everything that decides the measurement; its hash is the dataset's key.
     """
 
     device: torch.device
     source: ModelSource
+    single_pass: list[Request]
     requests: list[Request]
+    engines: dict[str, dict[str, Any]]
     identity: dict[str, Any]
 
     @property
-    def n_tokens(self) -> int:
-        """Tokens that the requests generate."""
+    def n_steps(self) -> int:
+        """Steps that the requests take."""
         return sum(request.max_new_tokens for request in self.requests)
 
 
@@ -57,16 +66,24 @@ def make_plan(config: Config) -> Plan:
         Where the device, the model or the prompts cannot be had.
     """
     quiet_libraries()
-    check_temperature(config.decoding)
-    _check_engine(config.engine)
+    cells = plan_cells(config)
+    for cell in cells:
+        check_cell(cell)
+    check_collect(config.collect)
+    engines = engine_settings(config, cells)
+    for engine in engines.values():
+        _check_engine(engine)
     device = pick_device(config.device)
     source = find_model(config.model, device)
     model = config.model.stand_in if source.stand_in_for and config.model.stand_in else config.model
     tokenizer = make_tokenizer(model.tokenizer, model.name, model.revision, source.local_files_only)
     text_config = source.hf_config.get_text_config()
     max_context = int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
-    requests = plan_requests(config.prompt_set, config.collect, tokenizer, max_context)
-    return Plan(device, source, requests, identify(config, source, requests, device))
+    single_pass = plan_requests(config.prompt_set, cells, tokenizer, max_context)
+    requests = planned(single_pass, config.collect, config.seed)
+    return Plan(
+        device, source, single_pass, requests, engines, identify(config, source, single_pass, engines, device)
+    )
 
 
 def _check_engine(engine: dict[str, Any]) -> None:
@@ -79,11 +96,24 @@ def _check_engine(engine: dict[str, Any]) -> None:
         raise ConfigError(f"engine._target_={target}: cannot be found ({one_line(error)}).") from error
 
 
+def _measuring(collect: CollectConfig) -> dict[str, Any]:
+    """Return the part of the protocol that decides what is measured, and not what is fitted."""
+    settings = asdict(collect)
+    is_retried = collect.flagged is Flagged.retry
+    for name in () if is_retried else ("flagged", "retries", "cool_down_s"):
+        settings.pop(name)
+    return settings
+
+
 def identify(
-    config: Config, source: ModelSource, requests: list[Request], device: torch.device
+    config: Config,
+    source: ModelSource,
+    single_pass: list[Request],
+    engines: dict[str, dict[str, Any]],
+    device: torch.device,
 ) -> dict[str, Any]:
     """Return everything that decides the measurement, JSON-serialisable."""
-    fed = json.dumps([asdict(request) for request in requests], sort_keys=True)
+    fed = json.dumps([asdict(request) for request in single_pass], sort_keys=True)
     architecture = source.hf_config.to_dict()
     for volatile in ("_name_or_path", "transformers_version", "dtype"):
         architecture.pop(volatile, None)
@@ -96,10 +126,11 @@ def identify(
         "architecture": json.loads(json.dumps(architecture, default=str)),
         "quantization": str(config.quantization.name),
         "engine": config.engine,
+        "interleaved_engines": {name: engines[name] for name in engines if name != config.engine["name"]},
         "decoding": asdict(config.decoding),
         "prompt_set": config.prompt_set.name,
         "requests_sha256": hashlib.sha256(fed.encode()).hexdigest(),
-        "collect": asdict(config.collect),
+        "collect": _measuring(config.collect),
         "seed": config.seed,
         "hardware": hardware(device),
         "versions": versions(),

@@ -1,36 +1,62 @@
 """Requests: prompts counted as the model is fed them, and planned in order."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from llmlat.config import CollectConfig, PromptSetConfig
+from llmlat.config import Batching, PromptSetConfig
 from llmlat.errors import ConfigError
+from llmlat.measure.cells import Cell
 from llmlat.measure.prompt_files import Prompt, load_prompts, read_text
 from llmlat.measure.tokenizers import ChatFormatError, Tokenizer
 
 
 @dataclass(frozen=True)
 class Request:
-    """One generation to measure: token ids in, `max_new_tokens` tokens out."""
+    """One generation to measure: a batch of token ids in, `max_new_tokens` steps out.
+
+    Attributes
+    ----------
+    request_id : int
+    prompt_ids : tuple of str
+        The prompts' names, one a sequence.
+    repetition : int
+    prompts : tuple of tuple of int
+        The prompts as the model is fed them, one a sequence.
+    max_new_tokens : int
+    cell : Cell
+        How it is generated.
+    """
 
     request_id: int
-    prompt_id: str
+    prompt_ids: tuple[str, ...]
     repetition: int
-    token_ids: tuple[int, ...]
+    prompts: tuple[tuple[int, ...], ...]
     max_new_tokens: int
+    cell: Cell
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(map(len, self.prompts))
+
+    @property
+    def name(self) -> str:
+        """The prompts, as a person is told of them."""
+        return ", ".join(dict.fromkeys(self.prompt_ids))
 
 
 def plan_requests(
-    prompt_set: PromptSetConfig, collect: CollectConfig, tokenizer: Tokenizer, max_context: int
+    prompt_set: PromptSetConfig,
+    cells: Sequence[Cell],
+    tokenizer: Tokenizer,
+    max_context: int,
 ) -> list[Request]:
-    """Turn a prompt set into the requests to measure, in order.
+    """Turn a prompt set into one pass of requests: every batch of prompts in every cell, in order.
 
     Parameters
     ----------
     prompt_set : PromptSetConfig
-    collect : CollectConfig
-        Says how often each prompt is repeated. Repetitions are passes over the whole set, so that drift does
-        not fall on one prompt.
+    cells : sequence of Cell
     tokenizer : Tokenizer
     max_context : int
         The model's longest sequence, in tokens.
@@ -40,21 +66,48 @@ def plan_requests(
     ConfigError
         For an unreadable or empty prompt set, or a prompt that does not fit.
     """
-    _check_counts(prompt_set, collect)
+    _check_counts(prompt_set)
     if prompt_set.prompt_tokens:
         prompts = _cut_to_lengths(prompt_set, tokenizer)
     else:
         prompts = [(p, _encode(p, prompt_set, tokenizer)) for p in load_prompts(prompt_set)]
-    prompts = prompts[: prompt_set.limit]
-    single_pass = [_request(index, p, ids, prompt_set) for index, (p, ids) in enumerate(prompts)]
-    for request in single_pass:
+    fed = [_single(p, ids, prompt_set) for p, ids in prompts[: prompt_set.limit]]
+    batches = [(cell, batch) for cell in cells for batch in _batches(fed, cell)]
+    requests = [_request(index, cell, batch) for index, (cell, batch) in enumerate(batches)]
+    for request in requests:
         _check_fits(request, prompt_set, max_context)
-    n = len(single_pass)
+    return requests
+
+
+@dataclass(frozen=True)
+class _Fed:
+    """A prompt as the model is fed it."""
+
+    prompt_id: str
+    token_ids: tuple[int, ...]
+    max_new_tokens: int
+
+
+def _batches(fed: Sequence[_Fed], cell: Cell) -> list[list[_Fed]]:
+    """Divide prompts into batches; the last ragged one is filled up from the set's beginning."""
+    size = cell.batch_size
+    if cell.batching is Batching.equal:
+        return [[prompt] * size for prompt in fed]
     return [
-        replace(request, request_id=repetition * n + request.request_id, repetition=repetition)
-        for repetition in range(collect.repetitions)
-        for request in single_pass
+        [fed[position % len(fed)] for position in range(start, start + size)]
+        for start in range(0, len(fed), size)
     ]
+
+
+def _request(index: int, cell: Cell, batch: Sequence[_Fed]) -> Request:
+    return Request(
+        index,
+        tuple(prompt.prompt_id for prompt in batch),
+        0,
+        tuple(prompt.token_ids for prompt in batch),
+        max(prompt.max_new_tokens for prompt in batch),
+        cell,
+    )
 
 
 def _encode(prompt: Prompt, prompt_set: PromptSetConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
@@ -83,33 +136,31 @@ def _cut_to_lengths(
     return [(Prompt(f"{n}-tokens", ()), tuple(ids[:n])) for n in lengths]
 
 
-def _request(index: int, prompt: Prompt, ids: Sequence[int], prompt_set: PromptSetConfig) -> Request:
+def _single(prompt: Prompt, ids: Sequence[int], prompt_set: PromptSetConfig) -> _Fed:
     max_new_tokens = prompt_set.max_new_tokens or prompt.max_new_tokens
     if max_new_tokens is None:
         raise ConfigError(
             f"prompt_set.max_new_tokens: not set, and the prompt {prompt.prompt_id!r} does not say how many "
             "tokens to generate; set prompt_set.max_new_tokens=32, say."
         )
-    return Request(index, prompt.prompt_id, 0, tuple(ids), max_new_tokens)
+    return _Fed(prompt.prompt_id, tuple(ids), max_new_tokens)
 
 
-def _check_counts(prompt_set: PromptSetConfig, collect: CollectConfig) -> None:
+def _check_counts(prompt_set: PromptSetConfig) -> None:
     at_least = {
-        "prompt_set.max_new_tokens": (prompt_set.max_new_tokens, 1),
-        "prompt_set.limit": (prompt_set.limit, 1),
-        "collect.repetitions": (collect.repetitions, 1),
-        "collect.warmup": (collect.warmup, 0),
+        "prompt_set.max_new_tokens": prompt_set.max_new_tokens,
+        "prompt_set.limit": prompt_set.limit,
     }
-    for key, (value, least) in at_least.items():
-        if value is not None and value < least:
-            raise ConfigError(f"{key}={value}: use a whole number of at least {least}.")
+    for key, value in at_least.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"{key}={value}: use a whole number of at least 1.")
 
 
 def _check_fits(request: Request, prompt_set: PromptSetConfig, max_context: int) -> None:
-    needed = len(request.token_ids) + request.max_new_tokens
+    needed = request.prompt_tokens + request.max_new_tokens
     if needed > max_context:
         raise ConfigError(
-            f"prompt_set={prompt_set.name}: the prompt {request.prompt_id!r} has {len(request.token_ids):,} "
+            f"prompt_set={prompt_set.name}: the prompt {request.name!r} has {request.prompt_tokens:,} "
             f"tokens and generates {request.max_new_tokens:,}, but the model's context ends at "
             f"{max_context:,}; shorten it, or lower prompt_set.max_new_tokens."
         )

@@ -8,28 +8,21 @@ from typing import Any
 
 import pandas as pd
 import torch
-from hydra.utils import instantiate
 from tqdm import tqdm
 
 from llmlat.config import Config
 from llmlat.dataset import Dataset
-from llmlat.errors import ConfigError, MeasurementError, one_line
-from llmlat.measure.collect import (
-    WARMUP_REQUEST_ID,
-    Collector,
-    RequestBrokenOffError,
-    set_aside_from_garbage_collection,
-)
-from llmlat.measure.decoding import make_chooser
+from llmlat.errors import MeasurementError
+from llmlat.measure.collect import Collector, RequestBrokenOffError, set_aside_from_garbage_collection
 from llmlat.measure.device import is_out_of_memory
 from llmlat.measure.device_lock import alone_on
-from llmlat.measure.engines import Engine
 from llmlat.measure.environment import describe_session, device_name
 from llmlat.measure.estimate import estimate_seconds
-from llmlat.measure.models import load_model
+from llmlat.measure.generators import Generators
 from llmlat.measure.neighbours import notice_foreign_processes
 from llmlat.measure.plan import Plan
 from llmlat.measure.prompts import Request
+from llmlat.measure.rows import WARMUP_REQUEST_ID
 from llmlat.measure.timers import make_timer
 
 log = logging.getLogger(__name__)
@@ -116,31 +109,25 @@ def _run_session(
     on_request: OnRequest,
 ) -> None:
     """Load the model and run the pending requests; the model goes when this returns."""
-    engine, eos_ids = _load_engine(config, plan)
+    generators = Generators(config, plan)
     session_id = dataset.add_session(session)
-    collector = Collector(engine, make_timer(plan.device), session_id, eos_ids)
+    collector = Collector(make_timer(plan.device), session_id, config.seed)
     with set_aside_from_garbage_collection():
-        _collect(collector, dataset, pending, config.collect.warmup, on_request)
+        _collect(collector, generators, dataset, pending, int(config.collect.warmup), on_request)
 
 
 def _announce(config: Config, plan: Plan, dataset: Dataset, pending: list[Request]) -> None:
     for notice in plan.source.notices:
         log.warning(notice)
     what = (
-        f"{plan.n_tokens} tokens of {len(plan.requests)} requests ({config.prompt_set.name}): "
+        f"{plan.n_steps} tokens of {len(plan.requests)} requests ({config.prompt_set.name}): "
         f"{plan.source.name}, {plan.source.weights} weights, quantization {config.quantization.name}, "
-        f"engine {config.engine['name']}, on {device_name(plan.device)}"
+        f"engine {' and '.join(plan.engines)}, on {device_name(plan.device)}"
     )
     if not pending:
         log.info(f"Already measured: {what}. Using dataset {dataset.key}.", extra={"is_routine": True})
         return
-    seconds = estimate_seconds(
-        plan.source.hf_config,
-        pending,
-        config.quantization.name,
-        plan.device.type,
-        uses_cache=config.engine["name"] != "no_cache",
-    )
+    seconds = estimate_seconds(plan.source.hf_config, pending, config.quantization.name, plan.device.type)
     log.info(f"Measuring {what}; roughly {_duration(seconds)} after loading.")
     if len(pending) < len(plan.requests):
         log.info(f"Resuming dataset {dataset.key}: {len(plan.requests) - len(pending)} requests are on disk.")
@@ -152,37 +139,24 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _load_engine(config: Config, plan: Plan) -> tuple[Engine, frozenset[int]]:
-    model = load_model(plan.source, config.quantization.name, plan.device, config.seed)
-    chooser = make_chooser(config.decoding, config.seed, plan.device)
-    settings = {key: value for key, value in config.engine.items() if key != "name"}
-    try:
-        engine: Engine = instantiate(settings, model=model, choose=chooser)
-    except Exception as error:
-        reason = one_line(error.__cause__ or error)
-        raise ConfigError(f"engine._target_={settings['_target_']}: cannot be made ({reason}).") from error
-    return engine, _eos_ids(model) if config.decoding.stop_at_eos else frozenset()
-
-
-def _eos_ids(model: Any) -> frozenset[int]:
-    """Return the model's end-of-sequence tokens, of which it may have none, one or several."""
-    eos = getattr(model.generation_config, "eos_token_id", None) or model.config.eos_token_id
-    if eos is None:
-        raise ConfigError("decoding.stop_at_eos=true: the model names no end-of-sequence token; use false.")
-    return frozenset(eos if isinstance(eos, list) else [eos])
-
-
 def _collect(
-    collector: Collector, dataset: Dataset, pending: list[Request], warmup_tokens: int, on_request: OnRequest
+    collector: Collector,
+    generators: Generators,
+    dataset: Dataset,
+    pending: list[Request],
+    warmup_tokens: int,
+    on_request: OnRequest,
 ) -> None:
     """Run the pending requests; files, progress and tracking come between them, never within."""
     if warmup_tokens:
-        dataset.append_warmup(collector.session_id, collector.warm_up(pending[0], warmup_tokens))
+        warmup = collector.warm_up(pending[0], warmup_tokens, *generators.of(pending[0].cell))
+        dataset.append_warmup(collector.session_id, warmup)
     # tqdm's monitor would wake a thread beside the measurement.
     tqdm.monitor_interval = 0
     total = sum(request.max_new_tokens for request in pending)
     with tqdm(total=total, desc="measuring", unit="tok", disable=None, dynamic_ncols=True) as progress:
-        for request, rows in collector.run(pending):
+        for request in pending:
+            rows = collector.measure(request, *generators.of(request.cell))
             dataset.append_request(request.request_id, rows)
             on_request(request, rows)
             progress.update(request.max_new_tokens)
@@ -208,10 +182,10 @@ def _keep_and_explain(error: RequestBrokenOffError, dataset: Dataset, n_requests
         raise KeyboardInterrupt(kept) from error
     if cause is not None and is_out_of_memory(cause):
         raise MeasurementError(
-            f"out of memory in {what} ({request.prompt_id}: {len(request.token_ids)} prompt tokens) at token "
+            f"out of memory in {what} ({request.name}: {request.prompt_tokens} prompt tokens) at token "
             f"{len(error.rows)}. {kept}. Shorten the prompts (prompt_set), lower prompt_set.max_new_tokens, "
             "or use quantization=nf4."
         ) from cause
-    log.error(f"{what} ({request.prompt_id}) failed; {kept}.")
+    log.error(f"{what} ({request.name}) failed; {kept}.")
     if cause is not None:
         raise cause

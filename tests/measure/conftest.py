@@ -8,6 +8,7 @@ import torch
 from transformers import MistralConfig, PreTrainedModel
 
 from llmlat.config import QuantizationName
+from llmlat.measure.cells import Cell
 from llmlat.measure.models import load_model
 from llmlat.measure.prompts import Request
 from llmlat.measure.sources import ModelSource
@@ -23,7 +24,7 @@ def request_of() -> Callable[..., Request]:
 
     def make(request_id: int = 0, prompt_tokens: int = 10, max_new_tokens: int = 4) -> Request:
         token_ids = tuple(3 + (7 * i + request_id) % 90 for i in range(prompt_tokens))
-        return Request(request_id, f"prompt-{request_id}", 0, token_ids, max_new_tokens)
+        return Request(request_id, (f"prompt-{request_id}",), 0, (token_ids,), max_new_tokens, Cell("eager"))
 
     return make
 

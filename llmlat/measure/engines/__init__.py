@@ -3,29 +3,60 @@
 An engine speaks token ids and steps. Text, clocks, files and config are others' work.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 
-Chooser = Callable[[torch.Tensor], torch.Tensor]
-"""Maps logits of shape (batch, vocabulary) to token ids of shape (batch, 1), on the same device."""
+
+class Decoder(Protocol):
+    """How the next tokens are chosen from the logits; it runs inside the timed step, as it does when serving.
+
+    Attributes
+    ----------
+    num_beams : int
+        Rows that each sequence takes in the model's batch.
+    """
+
+    num_beams: int
+
+    def begin(self, n_sequences: int, max_new_tokens: int, seed: int) -> None:
+        """Get ready for a fresh request; not timed."""
+
+    def choose(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Map logits of shape (rows, vocabulary) to the ids that are fed next, shape (rows, 1).
+
+        The second value is None, or, where rows change places, the row that each one continues, shape
+        (rows,): the engine reorders its cache by it.
+        """
+
+    def is_finished(self) -> bool:
+        """Whether every sequence has come to its end; asked after each step where requests may end early."""
+
+    def tokens(self, steps: Sequence[torch.Tensor]) -> list[list[int]]:
+        """Return the tokens of each sequence, without what comes after its end; not timed.
+
+        Parameters
+        ----------
+        steps : sequence of Tensor
+            What each step returned, shape (rows, 1).
+        """
 
 
 class Engine(Protocol):
     """What the collector asks of an engine.
 
     `prepare` is not timed: whatever can be allocated before the first step is allocated there. The two
-    phases are timed; each runs one step and returns the ids it generated, shape (batch, 1), without waiting
-    for them. The collector keeps them until the request ends: an engine that generates into the same memory
-    at every step returns a copy.
+    phases are timed; each runs one step and returns the ids it generated, shape (rows, 1), without waiting
+    for them; a row a sequence, or a row a beam. The collector keeps them until the request ends: an engine
+    that generates into the same memory at every step returns a copy.
     """
 
-    def prepare(self, token_ids: Sequence[int], max_new_tokens: int) -> Any:
+    def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Any:
         """Return the state of a fresh request."""
 
     def prefill(self, state: Any) -> torch.Tensor:
-        """Process the whole prompt and return token 0."""
+        """Process the whole prompts and return token 0 of each."""
 
     def decode_one_token(self, state: Any) -> torch.Tensor:
-        """Process the token before and return the next."""
+        """Process the tokens before and return the next."""

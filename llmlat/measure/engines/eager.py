@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from llmlat.measure.engines import Chooser
+from llmlat.measure.engines import Decoder
 
 
 @dataclass
@@ -25,17 +25,17 @@ class EagerEngine:
     ----------
     model : PreTrainedModel
         A causal language model.
-    choose : callable
-        Maps logits of shape (batch, vocabulary) to token ids of shape (batch, 1).
+    decoder : Decoder
+        Chooses the next tokens.
     """
 
-    def __init__(self, model: PreTrainedModel, choose: Chooser) -> None:
+    def __init__(self, model: PreTrainedModel, decoder: Decoder) -> None:
         self.model = model
-        self.choose = choose
+        self.decoder = decoder
 
-    def prepare(self, token_ids: Sequence[int], max_new_tokens: int) -> EagerState:
-        """Put the prompt on the device, beside an empty cache."""
-        input_ids = torch.tensor([list(token_ids)], device=self.model.device)
+    def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> EagerState:
+        """Put the prompts on the device, beside an empty cache."""
+        input_ids = torch.tensor([list(prompt) for prompt in prompts], device=self.model.device)
         return EagerState(input_ids, DynamicCache(config=self.model.config))
 
     def prefill(self, state: EagerState) -> torch.Tensor:
@@ -50,5 +50,5 @@ class EagerEngine:
         output = self.model(
             input_ids=state.input_ids, past_key_values=state.cache, use_cache=True, logits_to_keep=1
         )
-        state.input_ids = self.choose(output.logits[:, -1])
+        state.input_ids, _ = self.decoder.choose(output.logits[:, -1])
         return state.input_ids

@@ -15,8 +15,9 @@ from llmlat.measure.timers import StepTimes
 
 @dataclass
 class FakeState:
-    """A request under way: how long its prompt is, and how many tokens it has generated."""
+    """A request under way: how long its longest prompt is, and how many steps it has taken."""
 
+    n_sequences: int
     prompt_tokens: int
     generated: int = 0
 
@@ -71,11 +72,11 @@ class FakeEngine:
     ) -> None:
         self.timer = timer
         self.latency_ms = latency_ms
-        self._next_ids = torch.tensor([[token_id]])
+        self.token_id = token_id
 
-    def prepare(self, token_ids: Sequence[int], max_new_tokens: int) -> FakeState:
+    def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> FakeState:
         """Return the state of a fresh request."""
-        return FakeState(len(token_ids))
+        return FakeState(len(prompts), max(map(len, prompts)))
 
     def prefill(self, state: FakeState) -> torch.Tensor:
         """Let the time of token 0 pass."""
@@ -85,4 +86,4 @@ class FakeEngine:
         """Let the next step's time pass."""
         self.timer.advance(self.latency_ms(state.prompt_tokens, state.generated))
         state.generated += 1
-        return self._next_ids
+        return torch.full((state.n_sequences, 1), self.token_id)

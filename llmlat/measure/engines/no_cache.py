@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from llmlat.measure.engines import Chooser
+from llmlat.measure.engines import Decoder
 
 
 @dataclass
@@ -24,21 +24,22 @@ class NoCacheEngine:
     ----------
     model : PreTrainedModel
         A causal language model.
-    choose : callable
-        Maps logits of shape (batch, vocabulary) to token ids of shape (batch, 1).
+    decoder : Decoder
+        Chooses the next tokens.
     """
 
-    def __init__(self, model: PreTrainedModel, choose: Chooser) -> None:
+    def __init__(self, model: PreTrainedModel, decoder: Decoder) -> None:
         self.model = model
-        self.choose = choose
+        self.decoder = decoder
 
-    def prepare(self, token_ids: Sequence[int], max_new_tokens: int) -> NoCacheState:
-        """Put the prompt at the front of a buffer that holds the finished sequence."""
-        prompt_tokens = len(token_ids)
+    def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> NoCacheState:
+        """Put the prompts at the front of a buffer that holds the finished sequences."""
+        input_ids = torch.tensor([list(prompt) for prompt in prompts], device=self.model.device)
+        prompt_tokens = input_ids.shape[1]
         sequence = torch.zeros(
-            (1, prompt_tokens + max_new_tokens), dtype=torch.long, device=self.model.device
+            (len(prompts), prompt_tokens + max_new_tokens), dtype=torch.long, device=self.model.device
         )
-        sequence[0, :prompt_tokens] = torch.tensor(list(token_ids), device=self.model.device)
+        sequence[:, :prompt_tokens] = input_ids
         return NoCacheState(sequence, prompt_tokens)
 
     def prefill(self, state: NoCacheState) -> torch.Tensor:
@@ -51,7 +52,7 @@ class NoCacheEngine:
 
     def _forward(self, state: NoCacheState) -> torch.Tensor:
         output = self.model(input_ids=state.sequence[:, : state.length], use_cache=False, logits_to_keep=1)
-        next_ids = self.choose(output.logits[:, -1])
+        next_ids, _ = self.decoder.choose(output.logits[:, -1])
         state.sequence[:, state.length : state.length + 1] = next_ids
         state.length += 1
         return next_ids

@@ -1,0 +1,61 @@
+"""The loaded model, and an engine with its decoder for each cell."""
+
+from typing import Any
+
+from hydra.utils import instantiate
+
+from llmlat.config import Config
+from llmlat.errors import ConfigError, one_line
+from llmlat.measure.cells import Cell
+from llmlat.measure.decoding import make_decoder
+from llmlat.measure.engines import Decoder, Engine
+from llmlat.measure.models import load_model
+from llmlat.measure.plan import Plan
+
+
+class Generators:
+    """What generates the tokens of each cell. The model is loaded once; it goes when this does.
+
+    Parameters
+    ----------
+    config : Config
+    plan : Plan
+    """
+
+    def __init__(self, config: Config, plan: Plan) -> None:
+        self._plan = plan
+        self._model = load_model(plan.source, config.quantization.name, plan.device, config.seed)
+        self._made: dict[Cell, tuple[Engine, Decoder]] = {}
+
+    def of(self, cell: Cell) -> tuple[Engine, Decoder]:
+        """Return the engine and the decoder of a cell, making them at its first request.
+
+        Raises
+        ------
+        ConfigError
+            Where the engine cannot be made.
+        """
+        if cell not in self._made:
+            self._made[cell] = self._make(cell)
+        return self._made[cell]
+
+    def _make(self, cell: Cell) -> tuple[Engine, Decoder]:
+        eos_ids = _eos_ids(self._model) if cell.stop_at_eos else frozenset()
+        decoder = make_decoder(cell, self._plan.device, eos_ids)
+        settings = {key: value for key, value in self._plan.engines[cell.engine].items() if key != "name"}
+        try:
+            engine: Engine = instantiate(settings, model=self._model, decoder=decoder)
+        except Exception as error:
+            reason = one_line(error.__cause__ or error)
+            raise ConfigError(
+                f"engine._target_={settings['_target_']}: cannot be made ({reason})."
+            ) from error
+        return engine, decoder
+
+
+def _eos_ids(model: Any) -> frozenset[int]:
+    """Return the model's end-of-sequence tokens, of which it may have none, one or several."""
+    eos = getattr(model.generation_config, "eos_token_id", None) or model.config.eos_token_id
+    if eos is None:
+        raise ConfigError("decoding.stop_at_eos=true: the model names no end-of-sequence token; use false.")
+    return frozenset(eos if isinstance(eos, list) else [eos])
