@@ -13,8 +13,9 @@ from hydra import compose, initialize_config_dir
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from llmlat import config
+from llmlat.measure.cells import Cell
 from llmlat.measure.collect import Collector
-from llmlat.measure.decoding import greedy
+from llmlat.measure.decoding import Greedy
 from llmlat.measure.engines.eager import EagerEngine
 from llmlat.measure.models import load_model
 from llmlat.measure.plan import make_plan
@@ -56,11 +57,12 @@ def main() -> None:
     )
     for place, (name, backends) in enumerate(BACKENDS.items()):
         prompt = tuple(range(3, 3 + 64 + place * (arguments.tokens + 16)))
-        passes = [Request(i, name, i, prompt, arguments.tokens) for i in range(2)]
-        collector = Collector(EagerEngine(model, greedy), make_timer(plan.device))
+        passes = [Request(i, (name,), i, (prompt,), arguments.tokens, Cell("eager")) for i in range(2)]
+        collector, decoder = Collector(make_timer(plan.device)), Greedy(device=plan.device)
+        engine = EagerEngine(model, decoder)
         try:
             with chosen(backends):
-                frames = [rows for _, rows in collector.run(passes)]
+                frames = [collector.measure(request, engine, decoder) for request in passes]
         except Exception as error:
             print(f"{name:20} cannot run here ({str(error.__cause__ or error).splitlines()[0]})")
             continue

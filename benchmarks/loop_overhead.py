@@ -10,27 +10,29 @@ own time a token, over an engine that does nothing.
 import argparse
 import statistics
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
 from llmlat import config
+from llmlat.measure.cells import Cell
 from llmlat.measure.collect import Collector, paused_garbage_collection
-from llmlat.measure.decoding import greedy
-from llmlat.measure.engines import Engine
+from llmlat.measure.decoding import Greedy
 from llmlat.measure.engines.eager import EagerEngine
-from llmlat.measure.engines.fake import FakeEngine, ScriptedTimer
 from llmlat.measure.models import load_model
 from llmlat.measure.plan import make_plan
 from llmlat.measure.prompts import Request
 from llmlat.measure.timers import WallTimer
 
 
-def bare_loop(engine: Engine, request: Request) -> list[float]:
+def bare_loop(engine: EagerEngine, request: Request) -> list[float]:
     """Time each decode token the way anyone would by hand; return milliseconds."""
     with torch.inference_mode(), paused_garbage_collection():
-        state = engine.prepare(request.token_ids, request.max_new_tokens)
+        engine.decoder.begin(len(request.prompts), request.max_new_tokens, seed=0)
+        state = engine.prepare(request.prompts, request.max_new_tokens)
         engine.prefill(state)
         previous = time.perf_counter_ns()
         latency_ms = []
@@ -42,13 +44,13 @@ def bare_loop(engine: Engine, request: Request) -> list[float]:
     return latency_ms
 
 
-def collected(engine: Engine, request: Request) -> list[float]:
+def collected(engine: EagerEngine, request: Request) -> list[float]:
     """Time each decode token with the collector; return milliseconds."""
-    ((_, rows),) = Collector(engine, WallTimer()).run([request])
+    rows = Collector(WallTimer()).measure(request, engine, engine.decoder)
     return list(rows["token_latency_ms"][1:])
 
 
-def side_by_side(engine: Engine, request: Request, pairs: int) -> tuple[float, float, float]:
+def side_by_side(engine: EagerEngine, request: Request, pairs: int) -> tuple[float, float, float]:
     """Return the median ratio of the collector to the bare loop, and its 95 % interval."""
     collected(engine, request), bare_loop(engine, request)
     ratios = []
@@ -61,20 +63,34 @@ def side_by_side(engine: Engine, request: Request, pairs: int) -> tuple[float, f
     return float(np.median(ratios)), float(low), float(high)
 
 
+class IdleEngine:
+    """Does nothing."""
+
+    def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> torch.Tensor:
+        """Return the token that every step returns."""
+        return torch.zeros((1, 1), dtype=torch.long)
+
+    def prefill(self, state: torch.Tensor) -> torch.Tensor:
+        """Return a token."""
+        return state
+
+    def decode_one_token(self, state: torch.Tensor) -> torch.Tensor:
+        """Return a token."""
+        return state
+
+
 def own_cost_us(n_tokens: int = 20_000) -> float:
     """Return the loop's own time a token, in microseconds, over an engine that does nothing."""
-    timer = ScriptedTimer()
-    engine = FakeEngine(timer, lambda prompt_tokens, token_index: 0.0)
-    request = Request(0, "empty", 0, (1, 2, 3), n_tokens)
-    state = engine.prepare(request.token_ids, n_tokens)
+    engine = IdleEngine()
+    request = Request(0, ("empty",), 0, ((1, 2, 3),), n_tokens, Cell("idle"))
+    state = engine.prepare(request.prompts, n_tokens)
     start = time.perf_counter_ns()
     for _ in range(n_tokens):
         engine.decode_one_token(state)
     bare_ns = time.perf_counter_ns() - start
-    collector = Collector(engine, WallTimer())
-    tokens: list[torch.Tensor] = []
+    steps: list[torch.Tensor] = []
     start = time.perf_counter_ns()
-    collector._generate(request, tokens)
+    Collector(WallTimer())._generate(request, engine, Greedy(), steps)
     return (time.perf_counter_ns() - start - bare_ns) / n_tokens / 1e3
 
 
@@ -89,8 +105,8 @@ def main() -> None:
         settings = config.from_composed(compose("config", ["device=cpu"]))
     plan = make_plan(settings)
     model = load_model(plan.source, settings.quantization.name, plan.device, settings.seed)
-    request = Request(0, "benchmark", 0, plan.requests[0].token_ids, arguments.tokens)
-    ratio, low, high = side_by_side(EagerEngine(model, greedy), request, arguments.pairs)
+    request = replace(plan.requests[0], max_new_tokens=arguments.tokens)
+    ratio, low, high = side_by_side(EagerEngine(model, Greedy()), request, arguments.pairs)
     print(
         f"collector / bare loop, median token of mistral-mini: {ratio:.4f} [{low:.4f}, {high:.4f}] "
         "(at most 1.01)"

@@ -1,22 +1,23 @@
 """The one place that knows the order: plan, measure, fit, test, report, track."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
 
-import llmlat
 from llmlat import report, tracking
-from llmlat.config import Config, config_dir
+from llmlat.config import Config, Flagged, config_dir
 from llmlat.dataset import Dataset, key_of, write_frame, write_json
 from llmlat.errors import ConfigError
 from llmlat.predict.export import write_predictor
 from llmlat.predict.fit import build_pipeline
 from llmlat.predict.results import Analysis, analyse
 from llmlat.predict.split import check_split, count_test_units
+from llmlat.predict.steps import one_row_a_step
+from llmlat.provenance import describe, describe_identity
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +57,19 @@ def run(
     with tracking.start(config.tracking, resolved, folder) as tracker:
         dataset = measure(tracker)
         rows = dataset.read()
+        steps = one_row_a_step(rows)
         about = describe(dataset, config.name)
         tracker.log_provenance(about)
-        contrast = read_contrast(dataset) if config.reference else None
-        analysis = analyse(rows, unfitted, config.split, about, config.reference, contrast)
-        figures = write_results(folder, dataset, rows, analysis)
+        analysis = analyse(
+            steps,
+            unfitted,
+            config.split,
+            about,
+            config.reference,
+            read_contrast(dataset) if config.reference else None,
+            excludes_flagged=config.collect.flagged is Flagged.exclude,
+        )
+        figures = write_results(folder, dataset, len(rows), steps, analysis)
         if is_summarised:
             report.print_summary(analysis.metrics, folder)
         tracker.log_result(analysis.metrics, rows, analysis.predictions, figures, dataset.folder)
@@ -98,39 +107,6 @@ def _plan_measuring(
     return measured
 
 
-def describe(dataset: Dataset, experiment: str) -> dict[str, Any]:
-    """Return what a dataset measured, in the words of metrics.json."""
-    provenance = dataset.provenance
-    notices = list(provenance["sessions"][-1]["notices"]) if provenance["sessions"] else []
-    if not dataset.is_complete:
-        notices.append(
-            f"INCOMPLETE: {len(dataset.completed_requests())} of {provenance['n_requests']} requests were "
-            "measured."
-        )
-    return {
-        **describe_identity(provenance["identity"], experiment),
-        "dataset_key": dataset.key,
-        "notices": notices,
-    }
-
-
-def describe_identity(identity: Mapping[str, Any], experiment: str) -> dict[str, Any]:
-    """Return what a dataset's identity says, in the words of metrics.json."""
-    return {
-        "llmlat_version": llmlat.__version__,
-        "experiment": experiment,
-        "model": identity["model"],
-        "weights": identity["weights"],
-        "stand_in": identity["stand_in_for"] is not None,
-        "stand_in_for": identity["stand_in_for"],
-        "quantization": identity["quantization"],
-        "engine": identity["engine"]["name"],
-        "prompt_set": identity["prompt_set"],
-        "device": identity["hardware"]["name"],
-        "versions": identity["versions"],
-    }
-
-
 def read_contrast(dataset: Dataset) -> pd.DataFrame | None:
     """Return the rows of the same measurement with the other engine, if it has been made."""
     identity = dataset.provenance["identity"]
@@ -139,19 +115,22 @@ def read_contrast(dataset: Dataset) -> pd.DataFrame | None:
         return None
     engine = OmegaConf.to_container(OmegaConf.load(config_dir() / "engine" / f"{other}.yaml"))
     sibling = Dataset(dataset.folder.parent / key_of({**identity, "engine": engine}))
-    return sibling.read() if sibling.folder.is_dir() and sibling.is_complete else None
+    is_there = sibling.folder.is_dir() and sibling.is_complete
+    return one_row_a_step(sibling.read()) if is_there else None
 
 
-def write_results(folder: Path, dataset: Dataset, rows: pd.DataFrame, analysis: Analysis) -> dict[str, Any]:
+def write_results(
+    folder: Path, dataset: Dataset, n_rows: int, steps: pd.DataFrame, analysis: Analysis
+) -> dict[str, Any]:
     """Write everything a run folder holds, and return the figures."""
     described = {
         "key": dataset.key,
         "path": str(dataset.rows_dir.resolve()),
-        "n_rows": len(rows),
+        "n_rows": n_rows,
         "provenance": dataset.provenance,
     }
     write_json(folder / "dataset.json", described)
     write_frame(folder / "predictions.parquet", analysis.predictions)
     write_predictor(folder, analysis)
     write_json(folder / "metrics.json", analysis.metrics)
-    return report.write(folder, analysis.metrics, rows, analysis.predictions)
+    return report.write(folder, analysis.metrics, steps, analysis.predictions)

@@ -48,7 +48,7 @@ FLAGS = {
     "throttled": "the device held its clock back (power, heat or a hardware limit)",
     "slow_clock": "the device's clock was below collect.min_clock of its highest",
     "foreign_process": "another process computed on the device",
-    "busy_cpu": "other processes kept half a core or more busy",
+    "busy_cpu": "other processes kept more than half a core busy",
     "not_settled": "the warm-up reached its ceiling before the latency had settled",
 }
 FLAG_SEPARATOR = ";"

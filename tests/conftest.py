@@ -36,6 +36,7 @@ os.environ["NETRC"] = os.devnull
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 import llmlat.config
 from llmlat.config import Config
@@ -163,7 +164,7 @@ def cli(tmp_path: Path) -> Iterator[SimpleNamespace]:
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         process = start(*arguments, **environment)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     yield SimpleNamespace(start=start, run=run, folder=tmp_path)
@@ -171,3 +172,22 @@ def cli(tmp_path: Path) -> Iterator[SimpleNamespace]:
         if process.poll() is None:
             process.kill()
             process.communicate()
+
+
+@pytest.fixture(scope="session")
+def real_sweep(tmp_path_factory: pytest.TempPathFactory, worker_id: str, tiny: tuple[str, ...]) -> Path:
+    """Return a real 2 x 3 sweep of a tiny model, in W&B offline: run once, whichever worker comes first."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base if worker_id == "master" else base.parent) / "real-sweep"
+    with FileLock(f"{root}.lock"):
+        if not root.exists():
+            making = root.with_name("sweeping")
+            making.mkdir()
+            swept = ("-m", "prompt_set=short,chat", "regressor.alpha=0.1,1,10", "name=small")
+            measured = ("prompt_set.limit=6", "prompt_set.max_new_tokens=6", "tracking.mode=offline")
+            command = [sys.executable, "-m", "llmlat", *swept, *tiny, *measured]
+            run = subprocess.run(command, cwd=making, capture_output=True, text=True, timeout=180)
+            assert run.returncode == 0, run.stderr
+            making.rename(root)
+    (folder,) = root.glob("multirun_sweeps/small/*")
+    return folder

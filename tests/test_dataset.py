@@ -336,12 +336,12 @@ def test_a_column_more_is_passed_over(dataset):
 def test_rows_that_are_there_twice(dataset):
     copy = dataset.rows_dir / "request-000005.parquet"
     copy.write_bytes(request_file(dataset, 1).read_bytes())
-    refused(dataset, "lost or doubled in 1 requests (first: request 1)", "delete")
+    refused(dataset, "lost or doubled in 1 sequences (first: request 1)", "delete")
 
 
 def test_rows_that_were_lost(dataset):
     rewrite(dataset, lambda table: table.filter(pa.array([True, False, True, True])), request_id=1)
-    refused(dataset, "lost or doubled in 1 requests (first: request 1)")
+    refused(dataset, "lost or doubled in 1 sequences (first: request 1)")
 
 
 def test_a_renamed_folder(dataset):

@@ -11,9 +11,9 @@ import pytest
 
 from llmlat.config import PACKAGE_DIR, FeaturesConfig, SplitConfig, SplitName
 from llmlat.dataset import Dataset
-from llmlat.pipeline import describe
 from llmlat.predict.fit import build_pipeline
 from llmlat.predict.results import analyse
+from llmlat.provenance import describe
 from llmlat.records import COLUMNS
 from llmlat.sweep import read_jobs
 
@@ -30,7 +30,7 @@ def metrics(tmp_path: Path, token_rows: Callable[..., pd.DataFrame]) -> dict[str
     """Return the metrics of a small made-up dataset, as `pipeline.run` writes them."""
     identity = {
         "model": "tiny", "stand_in_for": None, "weights": "random", "quantization": "none", "versions": {},
-        "engine": {"name": "eager"}, "prompt_set": "made-up", "hardware": {"name": "a machine"},
+        "engine": {"name": "eager"}, "prompt_set": "made-up", "hardware": {"name": "cpu"}, "collect": {},
     }  # fmt: skip
     dataset = Dataset.create(tmp_path, identity, n_requests=6)
     dataset.add_session({"notices": []})
@@ -61,6 +61,8 @@ def test_every_metric_is_documented_and_no_other(metrics: dict[str, Any]) -> Non
         "splits",
         "baselines",
         "first_visits",
+        "flags",
+        "measurement",
     ],
 )
 def test_the_keys_below_a_metric_are_documented(metrics: dict[str, Any], block: str) -> None:

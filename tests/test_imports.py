@@ -100,6 +100,10 @@ TORCH = {"torch", "transformers", "bitsandbytes", "accelerate", "mistral_common"
             },
         ),
         ("llmlat.tracking", {"llmlat.measure", "llmlat.predict", "llmlat.pipeline", "sklearn", *TORCH}),
+        (
+            "llmlat.publish",
+            {"llmlat.measure", "llmlat.tracking", "llmlat.pipeline", "sklearn", "wandb", *TORCH},
+        ),
         ("llmlat.records", {"llmlat"}),
         (
             "llmlat.dataset",
@@ -122,11 +126,12 @@ def test_who_may_not_import_whom(room: str, forbidden: set[str]) -> None:
     [
         *[(package, ["llmlat.measure"]) for package in sorted(TORCH)],
         ("wandb", ["llmlat.tracking"]),
+        ("wandb_workspaces", ["llmlat.tracking"]),
         ("pyarrow", ["llmlat.dataset", "llmlat.records"]),
         ("sklearn", ["llmlat.predict"]),
         ("joblib", ["llmlat.predict"]),
-        ("matplotlib", ["llmlat.report", "llmlat.sweep", "llmlat.tracking"]),
-        ("jinja2", ["llmlat.report", "llmlat.sweep", "llmlat.measure"]),
+        ("matplotlib", ["llmlat.report", "llmlat.sweep", "llmlat.tracking", "llmlat.publish"]),
+        ("jinja2", ["llmlat.report", "llmlat.sweep", "llmlat.measure", "llmlat.publish"]),
         ("pynvml", ["llmlat.measure"]),
         ("llmlat.pipeline", ["llmlat.__main__"]),
     ],

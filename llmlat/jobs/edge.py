@@ -43,12 +43,11 @@ class SweepCallback(Callback):
     """Notes what a sweep is about to do, and at its end has it summed up, published and judged."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Keep all jobs in one folder, and note how many there are."""
+        """Keep all jobs in one folder, and note what they are."""
         _need_launcher(config.hydra.launcher.get("_target_", ""))
         folder = str(config.hydra.sweep.dir)
         _pin(config, folder)
-        n_jobs, swept = _count(config)
-        SweepFolder(Path(folder)).begin_command(n_jobs, swept)
+        SweepFolder(Path(folder)).begin_command(*_plan(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Sum the sweep up, and exit with 1 where a job is not done."""
@@ -84,8 +83,9 @@ def _pin(config: DictConfig, folder: str) -> None:
         config.hydra.overrides.hydra = [*kept, f"hydra.sweep.dir='{escaped}'"]
 
 
-def _count(config: DictConfig) -> tuple[int | None, list[str]]:
-    """Return how many jobs a sweep has, where that is known beforehand, and the keys that it sweeps."""
+def _plan(config: DictConfig) -> tuple[list[list[str]] | None, list[str]]:
+    """Return the overrides of each of a sweep's jobs, where they are known beforehand, and the swept keys."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     sweeper = config.hydra.sweeper
@@ -94,13 +94,10 @@ def _count(config: DictConfig) -> tuple[int | None, list[str]]:
     overrides = OverridesParser.create().parse_overrides([*given, *as_given(config.hydra.overrides.task)])
     # As the sweeper has it: what is given later counts.
     last = {override.get_key_element(): override for override in overrides}
-    swept = {key: override for key, override in last.items() if override.is_sweep_override()}
-    if sweeper.get("_target_") != BASIC_SWEEPER:
-        return None, list(swept)
-    n_jobs = 1
-    for override in swept.values():
-        n_jobs *= len(list(override.sweep_string_iterator())) if override.is_discrete_sweep() else 1
-    return n_jobs, list(swept)
+    swept = [key for key, override in last.items() if override.is_sweep_override()]
+    if sweeper.get("_target_") != BASIC_SWEEPER or not all(last[key].is_discrete_sweep() for key in swept):
+        return None, swept
+    return BasicSweeper.split_arguments(overrides, max_batch_size=None)[0], swept
 
 
 def _summarise(folder: Path) -> Any:

@@ -3,7 +3,11 @@
 It is a file, `.jobs/state.json`, changed under a lock, since jobs may be processes of their own::
 
     {"folders": {"<hash of a resolved configuration>": "0", ...},
-     "command": {"n_jobs": 20, "swept": ["regressor.alpha"], "started_at": 1793..., "jobs": {"0": "0", ...}}}
+     "command": {"n_jobs": 20, "swept": ["regressor.alpha"], "started_at": 1793..., "jobs": {"0": "0", ...},
+                 "planned": [["prompt_set=short", "regressor.alpha=0.1"], ...], "lost": {"3": [...]}}}
+
+`jobs` are those that have begun, `planned` the overrides of all, `lost` what is known of processes that ended
+without a word.
 
 A job's subfolder is its number. Where a sweep is run again with another list of values, a configuration keeps
 the subfolder that it had, and a new one gets a number that is free: no job writes into another's results.
@@ -13,8 +17,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,8 @@ from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
 
-KNOWLEDGE = ".jobs"
+KNOWLEDGE = Path(".jobs")
+STATE = KNOWLEDGE / "state.json"
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,31 @@ class SweepFolder:
 
     path: Path
 
-    def begin_command(self, n_jobs: int | None, swept: list[str]) -> None:
-        """Note that a command begins here, how many jobs it has, and which keys it sweeps."""
-        command: dict[str, Any] = {"n_jobs": n_jobs, "swept": swept, "started_at": time.time(), "jobs": {}}
+    @property
+    def is_known(self) -> bool:
+        """Whether a command has noted anything here: older sweeps, and single runs, have not."""
+        return (self.path / STATE).is_file()
+
+    def begin_command(self, planned: Sequence[Sequence[str]] | None, swept: Sequence[str]) -> None:
+        """Note that a command begins here, its jobs, and which keys it sweeps.
+
+        Parameters
+        ----------
+        planned : sequence of sequence of str or None
+            The overrides of each job; None where they are not known beforehand.
+        swept : sequence of str
+            The keys that it sweeps.
+        """
+        command = _a_command()
+        command |= {"n_jobs": None if planned is None else len(planned), "swept": list(swept)}
+        command |= {"planned": [list(overrides) for overrides in planned or []]}
         with self._changing() as state:
             state["command"] = command
+
+    def note_lost(self, number: int, said: Sequence[str]) -> None:
+        """Note what is known of a job whose process ended without a word: its last lines, the gist first."""
+        with self._changing() as state:
+            state["command"]["lost"][str(number)] = list(said)
 
     def subfolder(self, number: int, config: Mapping[str, Any]) -> str:
         """Return the subfolder of a job's configuration, giving it one at its first time.
@@ -98,21 +123,20 @@ class SweepFolder:
         with FileLock(self.path / KNOWLEDGE / "state.lock"):
             state = self._read()
             yield state
-            path = self.path / KNOWLEDGE / "state.json"
+            path = self.path / STATE
             beside = path.with_suffix(".tmp")
             beside.write_text(json.dumps(state), encoding="utf-8")
             beside.replace(path)
 
     def _read(self) -> dict[str, Any]:
-        empty: dict[str, Any] = {
-            "folders": {},
-            "command": {"n_jobs": None, "swept": [], "started_at": time.time(), "jobs": {}},
-        }
-        try:
-            state: dict[str, Any] = json.loads((self.path / KNOWLEDGE / "state.json").read_text())
-        except (OSError, ValueError):
-            return empty
-        return {**empty, **state}
+        state: dict[str, Any] = {}
+        with suppress(OSError, ValueError):
+            state = json.loads((self.path / STATE).read_text(encoding="utf-8"))
+        return {"folders": {}, **state, "command": {**_a_command(), **state.get("command", {})}}
+
+
+def _a_command() -> dict[str, Any]:
+    return {"n_jobs": None, "swept": [], "started_at": time.time(), "jobs": {}, "planned": [], "lost": {}}
 
 
 def _hash(config: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ def attempt(job: Job, resolve: Callable[[], Mapping[str, Any]], work: Work) -> f
     sweep = SweepFolder(job.folder.parent)
     with sweep.alone_with(job.folder.name):
         if not _is_done(job.folder, resolve):
-            with _telling_how_to_resume(sweep):
+            with telling_how_to_resume(sweep):
                 _try(job, resolve, work)
         outcome = read_outcome(job.folder)
     log.info(job_line(sweep, job.number, job.overrides))
@@ -74,7 +74,8 @@ def attempt(job: Job, resolve: Callable[[], Mapping[str, Any]], work: Work) -> f
 
 
 @contextmanager
-def _telling_how_to_resume(sweep: SweepFolder) -> Iterator[None]:
+def telling_how_to_resume(sweep: SweepFolder) -> Iterator[None]:
+    """Have Ctrl-C say how to go on with the sweep."""
     try:
         yield
     except KeyboardInterrupt as interrupt:

@@ -57,6 +57,12 @@ def seconds_left(sweep: SweepFolder, command: dict[str, Any]) -> float | None:
     return float((time.time() - command["started_at"]) / pace * (command["n_jobs"] - len(ended)))
 
 
+def is_lost(sweep: SweepFolder, number: int) -> bool:
+    """Tell whether a job, whose process has ended, left no word of how."""
+    folder = sweep.job(number)
+    return folder is None or read_outcome(folder).status == "killed"
+
+
 def _was_done_before(folder: Path, command: dict[str, Any]) -> bool:
     try:
         return (folder / DONE).stat().st_mtime < float(command["started_at"])

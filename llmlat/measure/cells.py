@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from llmlat.config import Batching, Config, config_dir
 from llmlat.errors import ConfigError
@@ -31,15 +31,17 @@ def plan_cells(config: Config) -> list[Cell]:
     Raises
     ------
     ConfigError
-        Where `collect.interleave` names a value twice.
+        Where the engine has no name, or `collect.interleave` names a value twice.
     """
+    if "name" not in config.engine:
+        raise ConfigError("engine.name: the engine has none; give it one, +engine.name=mine.")
     crossed = {name: values for name, values in asdict(config.collect.interleave).items() if values}
     for name, values in crossed.items():
         if len(set(values)) < len(values):
             raise ConfigError(
                 f"collect.interleave.{name}={values}: a value is there twice; they must differ."
             )
-    own = Cell(str(config.engine.get("name")), **asdict(config.decoding))
+    own = Cell(str(config.engine["name"]), **asdict(config.decoding))
     return [replace(own, **dict(zip(crossed, values, strict=True))) for values in product(*crossed.values())]
 
 
@@ -62,6 +64,5 @@ def engine_settings(config: Config, cells: list[Cell]) -> dict[str, dict[str, An
             raise ConfigError(
                 f"collect.interleave.engine={name}: no such option. There are: {', '.join(options)}."
             )
-        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        found[name] = plain
+        found[name] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found

@@ -122,9 +122,9 @@ class Collector:
 
     def _measure(self, request: Request, engine: Engine, decoder: Decoder) -> pd.DataFrame:
         steps: list[torch.Tensor] = []
-        decoder.begin(len(request.prompts), request.max_new_tokens, _seed_of(self.seed, request))
         try:
             with torch.inference_mode(), paused_garbage_collection():
+                decoder.begin(len(request.prompts), request.max_new_tokens, _seed_of(self.seed, request))
                 self._generate(request, engine, decoder, steps)
         except BaseException as error:
             raise RequestBrokenOffError(request, self._rows(request, decoder, steps)) from error

@@ -10,12 +10,27 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
+import pynvml
 import torch
 
 import llmlat
+from llmlat.measure.nvml import open_device
+from llmlat.measure.timers import Timer
 
 PACKAGES = ("torch", "transformers", "bitsandbytes", "accelerate", "mistral-common", "numpy", "pandas")
+# Read by torch and its libraries; the processor's thread counts are told by `hardware`.
+SPEED_VARIABLES = (
+    "TORCH_CUDNN_SDPA_DEPRIORITIZED",
+    "CUDA_LAUNCH_BLOCKING",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "ONEDNN_MAX_CPU_ISA",
+)
 MEASURING_PACKAGES = ("torch", "transformers", "bitsandbytes")
 
 
@@ -24,6 +39,11 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_cpu_model()} ({torch.get_num_threads()} threads)"
+
+
+def settings() -> dict[str, str]:
+    """Return the environment variables that are set and change how fast a step runs."""
+    return {name: os.environ[name] for name in SPEED_VARIABLES if name in os.environ}
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
@@ -71,16 +91,9 @@ def describe_session(device: torch.device) -> dict[str, Any]:
 
 def nvidia_state(device: torch.device) -> dict[str, Any]:
     """Return the GPU's driver, clocks, temperature and power as NVML reports them; empty without a GPU."""
-    if device.type != "cuda":
-        return {}
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:
-        return {}
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    with open_device(device) as handle:
+        if handle is None:
+            return {}
         queries = {
             "driver": pynvml.nvmlSystemGetDriverVersion,
             "sm_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
@@ -94,10 +107,21 @@ def nvidia_state(device: torch.device) -> dict[str, Any]:
             with suppress(pynvml.NVMLError):
                 state[name] = query()
         return state
-    except pynvml.NVMLError:
-        return {}
-    finally:
-        pynvml.nvmlShutdown()
+
+
+def mark_cost_ns(timer: Timer, n_marks: int = 256) -> float:
+    """Return what the collector adds to a step: the median time of one mark, with nothing to wait for.
+
+    Parameters
+    ----------
+    timer : Timer
+        It forgets its earlier marks.
+    n_marks : int, default=256
+    """
+    timer.reset(n_marks)
+    for _ in range(n_marks + 1):
+        timer.mark()
+    return float(np.median(np.diff(timer.read().marks_ns)))
 
 
 def git_state() -> dict[str, Any] | None:

@@ -1,9 +1,9 @@
 """A rough guess of how long measuring takes, made before anything is loaded.
 
-A step takes the longer of two times: the host's, launching kernels layer by layer, and the device's, reading
-every weight once and, over the sequence it processes, multiplying with it. The constants are round figures
-measured on an H200 and on two CPU cores; another machine is within a factor of a few, which is all that the
-sentence "about 3 minutes" promises. The progress bar corrects it from the first request on.
+A step takes the longer of two times: the host's, launching kernels layer by layer, and the device's,
+reading every weight once and, over the sequence it processes, multiplying with it. The constants are round
+figures measured on an H200 and on two CPU cores; another machine is within a factor of a few, which is all
+that the sentence "about 3 minutes" promises. The progress bar corrects it from the first request on.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
-from llmlat.config import QuantizationName
+from llmlat.config import CollectConfig, QuantizationName
 from llmlat.measure.prompts import Request
 
 
@@ -81,3 +81,8 @@ def estimate_seconds(
         decoded = prompt_tokens + n / 2 if request.cell.engine == "no_cache" else 1
         total += step_s(rows * prompt_tokens) + (n - 1) * step_s(rows * decoded)
     return total
+
+
+def warm_up_seconds(collect: CollectConfig) -> float:
+    """Return how long the warm-up takes at least; a fixed number of tokens is not worth a word."""
+    return collect.warmup_floor_s if collect.warmup == "auto" else 0.0

@@ -40,8 +40,8 @@ class Generators:
         return self._made[cell]
 
     def _make(self, cell: Cell) -> tuple[Engine, Decoder]:
-        eos_ids = _eos_ids(self._model) if cell.stop_at_eos else frozenset()
-        decoder = make_decoder(cell, self._plan.device, eos_ids)
+        eos_ids = _eos_ids(self._model) if cell.stop_at_eos else ()
+        decoder = make_decoder(cell, self._plan.device, eos_ids, _pad_id(self._model))
         settings = {key: value for key, value in self._plan.engines[cell.engine].items() if key != "name"}
         try:
             engine: Engine = instantiate(settings, model=self._model, decoder=decoder)
@@ -53,9 +53,21 @@ class Generators:
         return engine, decoder
 
 
-def _eos_ids(model: Any) -> frozenset[int]:
+def _eos_ids(model: Any) -> tuple[int, ...]:
     """Return the model's end-of-sequence tokens, of which it may have none, one or several."""
-    eos = getattr(model.generation_config, "eos_token_id", None) or model.config.eos_token_id
-    if eos is None:
+    eos = _special(model, "eos_token_id")
+    if eos is None or eos == []:
         raise ConfigError("decoding.stop_at_eos=true: the model names no end-of-sequence token; use false.")
-    return frozenset(eos if isinstance(eos, list) else [eos])
+    return tuple(eos) if isinstance(eos, list) else (eos,)
+
+
+def _pad_id(model: Any) -> int | None:
+    """Return the model's own padding token; some name one that is none."""
+    pad = _special(model, "pad_token_id")
+    return pad if isinstance(pad, int) and pad >= 0 else None
+
+
+def _special(model: Any, name: str) -> Any:
+    """Return a special token as `generate()` finds it: token 0 is one, too."""
+    own = getattr(model.generation_config, name, None)
+    return getattr(model.config, name, None) if own is None else own

@@ -7,7 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 import psutil
+import pynvml
 import torch
+
+from llmlat.measure.nvml import open_device
 
 log = logging.getLogger(__name__)
 
@@ -62,23 +65,23 @@ def _cpu_seconds(family: set[int]) -> dict[int, float]:
 
 def _on_gpu(device: torch.device) -> list[int]:
     """Return the processes that compute on a GPU, without this one."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:
-        return []
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-        pids = [process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
-    except pynvml.NVMLError:
-        return []
-    finally:
-        pynvml.nvmlShutdown()
-    return _without_this_one(pids, holds_context=torch.cuda.is_initialized())
+    with open_device(device) as handle, suppress(pynvml.NVMLError):
+        if handle is not None:
+            pids = [process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+            return without_this_one(pids, holds_context=torch.cuda.is_initialized())
+    return []
 
 
-def _without_this_one(pids: list[int], *, holds_context: bool) -> list[int]:
+def without_this_one(pids: list[int], *, holds_context: bool) -> list[int]:
+    """Return the processes on a GPU that are not this one.
+
+    Parameters
+    ----------
+    pids : list of int
+        As NVML tells them.
+    holds_context : bool
+        Whether this process is among those at work on the GPU, under whatever number.
+    """
     if os.getpid() in pids:
         return [pid for pid in pids if pid != os.getpid()]
     # In a container NVML may tell the host's numbers: then one of those that cannot be seen is this process.

@@ -17,11 +17,12 @@ from llmlat.errors import ConfigError, one_line
 from llmlat.measure.cells import engine_settings, plan_cells
 from llmlat.measure.decoding import check_cell
 from llmlat.measure.device import pick_device
-from llmlat.measure.environment import hardware, versions
+from llmlat.measure.environment import hardware, settings, versions
 from llmlat.measure.models import quiet_libraries
 from llmlat.measure.prompts import Request, plan_requests
 from llmlat.measure.schedule import check_collect, planned
 from llmlat.measure.sources import ModelSource, find_model
+from llmlat.measure.telemetry import check_telemetry
 from llmlat.measure.tokenizers import make_tokenizer
 from llmlat.records import ROWS_VERSION
 
@@ -56,6 +57,11 @@ class Plan:
         """Steps that the requests take."""
         return sum(request.max_new_tokens for request in self.requests)
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the requests generate: every sequence of a batch has its own."""
+        return sum(request.max_new_tokens * len(request.prompts) for request in self.requests)
+
 
 def make_plan(config: Config) -> Plan:
     """Work out what will be measured.
@@ -70,6 +76,7 @@ def make_plan(config: Config) -> Plan:
     for cell in cells:
         check_cell(cell)
     check_collect(config.collect)
+    check_telemetry(config.collect)
     engines = engine_settings(config, cells)
     for engine in engines.values():
         _check_engine(engine)
@@ -87,8 +94,6 @@ def make_plan(config: Config) -> Plan:
 
 
 def _check_engine(engine: dict[str, Any]) -> None:
-    if "name" not in engine:
-        raise ConfigError("engine.name: the engine has none; give it one, +engine.name=mine.")
     target = engine.get("_target_")
     try:
         get_object(str(target))
@@ -134,4 +139,5 @@ def identify(
         "seed": config.seed,
         "hardware": hardware(device),
         "versions": versions(),
+        "environment": settings(),
     }

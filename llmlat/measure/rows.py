@@ -1,28 +1,31 @@
 """From the marks of a request to its rows, after the fact: a row for each token that a step generated."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from llmlat.measure.prompts import Request
 from llmlat.measure.timers import StepTimes
-from llmlat.records import COLUMNS, DECODE, PREFILL, TELEMETRY
+from llmlat.records import COLUMN, DECODE, PREFILL, TELEMETRY, Column
 
 WARMUP_REQUEST_ID = -1
 
 
 def rows_of(
-    request: Request, tokens: Sequence[Sequence[int]], n_steps: int, times: StepTimes
+    request: Request, tokens: Sequence[Sequence[int | None]], n_steps: int, times: StepTimes
 ) -> pd.DataFrame:
     """Return the rows of a request, one sequence after the other.
 
-    Tokens that one step generated share its latency. A sequence that ended early has no rows behind its end.
+    Tokens that one step generated share its latency. A sequence that ended early has no rows behind its end;
+    one that is searched on has a row without a token for each step beyond.
 
     Parameters
     ----------
     request : Request
-    tokens : sequence of sequences of int
+    tokens : sequence of sequences of int or None
         The tokens of each sequence.
     n_steps : int
         Steps that were completed.
@@ -33,40 +36,70 @@ def rows_of(
     DataFrame
         Without the columns that a session knows; `completed_at_ns` is the monotonic clock's.
     """
-    lengths = np.array([len(prompt) for prompt in request.prompts])
-    cell = request.cell
-    # A step attends, in each sequence that is not at its end, to the prompt and the tokens before.
-    is_going = np.array([np.arange(n_steps) < len(sequence) for sequence in tokens]).reshape(-1, n_steps)
-    attended = (lengths[:, None] + np.arange(n_steps)) * is_going
-    batch_context = attended.sum(axis=0) * cell.num_beams
-    parts = []
-    for index, sequence in enumerate(tokens):
-        step = np.arange(len(sequence))
-        columns = {
-            "request_id": request.request_id,
-            "sequence_index": index,
-            "prompt_id": request.prompt_ids[index],
-            "repetition": request.repetition,
-            "engine": cell.engine,
-            "batch_size": cell.batch_size,
-            "num_beams": cell.num_beams,
-            "temperature": cell.temperature,
-            "top_k": cell.top_k,
-            "top_p": cell.top_p,
-            "is_warmup": request.request_id == WARMUP_REQUEST_ID,
+    counts = [len(sequence) for sequence in tokens]
+    sequence = np.repeat(np.arange(len(counts)), counts)
+    step = np.concatenate([np.arange(0), *map(np.arange, counts)])
+    prompt_tokens = np.array([len(prompt) for prompt in request.prompts])[sequence]
+    return _frame(
+        len(step),
+        {
+            **_request_columns(request),
+            "sequence_index": sequence,
+            "prompt_id": np.array(request.prompt_ids, dtype=object)[sequence],
             "token_index": step,
             "phase": np.where(step == 0, PREFILL, DECODE),
-            "prompt_tokens": lengths[index],
-            "context_length": lengths[index] + step,
+            "prompt_tokens": prompt_tokens,
+            "context_length": prompt_tokens + step,
             "padded_context_length": request.prompt_tokens + step,
-            "batch_context_tokens": batch_context[step],
-            "token_id": list(sequence),
+            "batch_context_tokens": _batch_context_tokens(request, counts, n_steps)[step],
+            "token_id": [token for sequence in tokens for token in sequence],
             "token_latency_ms": times.latency_ms[step],
             "device_latency_ms": times.device_ms[step],
             "completed_at_ns": times.marks_ns[1:][step],
             **{column.name: None for column in TELEMETRY},
             "telemetry_age_ms": None,
             "flags": "",
-        }
-        parts.append(pd.DataFrame(columns, index=pd.RangeIndex(len(sequence))))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[c.name for c in COLUMNS])
+        },
+    )
+
+
+def _request_columns(request: Request) -> dict[str, Any]:
+    """Return what all rows of a request say alike."""
+    cell = request.cell
+    return {
+        "request_id": request.request_id,
+        "repetition": request.repetition,
+        "engine": cell.engine,
+        "batch_size": cell.batch_size,
+        "num_beams": cell.num_beams,
+        "temperature": cell.temperature,
+        "top_k": cell.top_k,
+        "top_p": cell.top_p,
+        "is_warmup": request.request_id == WARMUP_REQUEST_ID,
+    }
+
+
+def _batch_context_tokens(request: Request, counts: Sequence[int], n_steps: int) -> npt.NDArray[np.int64]:
+    """Return how many tokens each step attends to: those of the sequences that are not at their end."""
+    steps = np.arange(n_steps)
+    attended = np.zeros(n_steps, dtype=np.int64)
+    # Nothing at all where no step was completed: then there are no sequences.
+    for prompt, count in zip(request.prompts, counts, strict=False):
+        attended += np.where(steps < count, len(prompt) + steps, 0)
+    return attended * request.cell.num_beams
+
+
+def _frame(n_rows: int, columns: dict[str, Any]) -> pd.DataFrame:
+    """Return rows whose columns have the types that they are recorded with, also where they are empty."""
+    index = pd.RangeIndex(n_rows)
+    return pd.DataFrame(
+        {name: pd.Series(values, index, _dtype(COLUMN[name])) for name, values in columns.items()}
+    )
+
+
+def _dtype(column: Column) -> str:
+    """Return the type of a column in pandas; whole numbers that may be missing stay whole."""
+    name = str(column.dtype)
+    if column.nullable and name.startswith("int"):
+        return name.capitalize()
+    return {"string": "str", "double": "float64"}.get(name, name)

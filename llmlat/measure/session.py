@@ -2,32 +2,31 @@
 
 import logging
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from tqdm import tqdm
 
 from llmlat.config import Config
 from llmlat.dataset import Dataset
 from llmlat.errors import MeasurementError
+from llmlat.measure.agenda import Agenda
 from llmlat.measure.collect import Collector, RequestBrokenOffError, set_aside_from_garbage_collection
 from llmlat.measure.device import is_out_of_memory
 from llmlat.measure.device_lock import alone_on
-from llmlat.measure.environment import describe_session, device_name
-from llmlat.measure.estimate import estimate_seconds
+from llmlat.measure.environment import describe_session, mark_cost_ns
 from llmlat.measure.generators import Generators
+from llmlat.measure.measuring import Measuring, OnRequest
+from llmlat.measure.memory import OUT_OF_MEMORY
 from llmlat.measure.neighbours import notice_foreign_processes
 from llmlat.measure.plan import Plan
-from llmlat.measure.prompts import Request
 from llmlat.measure.rows import WARMUP_REQUEST_ID
+from llmlat.measure.schedule import is_open_ended
+from llmlat.measure.telemetry import Telemetry, open_telemetry
 from llmlat.measure.timers import make_timer
+from llmlat.measure.wording import announce, misfit_line
 
 log = logging.getLogger(__name__)
-
-OnRequest = Callable[[Request, pd.DataFrame], None]
 
 
 def measure(
@@ -53,16 +52,21 @@ def measure(
     Returns
     -------
     Dataset
-        Complete.
+        Complete: every request was measured, or does not fit into memory and is recorded as such.
 
     Raises
     ------
     MeasurementError
-        Where memory ran out in the middle of a request; the rows before it are kept.
+        Where nothing at all fits into memory.
     KeyboardInterrupt
         After Ctrl-C, saying what is kept and how to resume.
     """
-    dataset = Dataset.create(Path(config.datasets_dir), plan.identity, len(plan.requests))
+    dataset = Dataset.create(
+        Path(config.datasets_dir),
+        plan.identity,
+        len(plan.requests),
+        is_finished=not is_open_ended(config.collect),
+    )
     with dataset.alone():
         _measure_pending(config, plan, resolved_config, dataset, on_request, folder)
     return dataset
@@ -77,9 +81,9 @@ def _measure_pending(
     folder: Path,
 ) -> None:
     """Measure the requests that are not yet on disk, keeping what there is when that breaks off."""
-    done = dataset.completed_requests()
-    pending = [request for request in plan.requests if request.request_id not in done]
-    _announce(config, plan, dataset, pending)
+    agenda = Agenda(plan, config.collect, config.seed, dataset)
+    pending = agenda.pending()
+    announce(config, plan, dataset, len(agenda.requests), pending)
     if not pending:
         return
     try:
@@ -90,14 +94,16 @@ def _measure_pending(
                 "config": resolved_config,
                 "notices": list(plan.source.notices),
             }
-            _run_session(config, plan, dataset, session, pending, on_request)
+            _run_session(config, plan, dataset, session, agenda, on_request)
     except RequestBrokenOffError as error:
-        _keep_and_explain(error, dataset, len(plan.requests))
+        _keep_and_explain(error, dataset, len(agenda.requests))
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(_kept(dataset, len(plan.requests))) from interrupt
+        traceback.clear_frames(interrupt.__traceback__)
+        raise KeyboardInterrupt(_kept(dataset, len(agenda.requests))) from interrupt
     finally:
         if plan.device.type == "cuda":
             torch.cuda.empty_cache()
+    _report_skipped(dataset)
 
 
 def _run_session(
@@ -105,61 +111,55 @@ def _run_session(
     plan: Plan,
     dataset: Dataset,
     session: dict[str, Any],
-    pending: list[Request],
+    agenda: Agenda,
     on_request: OnRequest,
 ) -> None:
-    """Load the model and run the pending requests; the model goes when this returns."""
+    """Load the model and measure what is on the agenda; the model goes when this returns."""
     generators = Generators(config, plan)
-    session_id = dataset.add_session(session)
-    collector = Collector(make_timer(plan.device), session_id, config.seed)
-    with set_aside_from_garbage_collection():
-        _collect(collector, generators, dataset, pending, int(config.collect.warmup), on_request)
+    timer = make_timer(plan.device)
+    session_id = dataset.add_session({**session, "collector_cost": {"mark_ns": mark_cost_ns(timer)}})
+    collector = Collector(timer, session_id, config.seed)
+    with (
+        open_telemetry(plan.device, config.collect, collector.epoch_offset_ns) as telemetry,
+        set_aside_from_garbage_collection(),
+    ):
+        measuring = Measuring(
+            config, dataset, agenda, generators, collector, telemetry, plan.device, on_request
+        )
+        try:
+            measuring.run()
+        finally:
+            _close_session(dataset, session_id, telemetry, measuring)
+    if measuring.first_misfit is not None and not dataset.completed_requests():
+        raise measuring.first_misfit
 
 
-def _announce(config: Config, plan: Plan, dataset: Dataset, pending: list[Request]) -> None:
-    for notice in plan.source.notices:
-        log.warning(notice)
-    what = (
-        f"{plan.n_steps} tokens of {len(plan.requests)} requests ({config.prompt_set.name}): "
-        f"{plan.source.name}, {plan.source.weights} weights, quantization {config.quantization.name}, "
-        f"engine {' and '.join(plan.engines)}, on {device_name(plan.device)}"
+def _close_session(dataset: Dataset, session_id: int, telemetry: Telemetry, measuring: Measuring) -> None:
+    """Keep what a session knows at its end, however it ends."""
+    samples = telemetry.samples()
+    if len(samples):
+        dataset.append_telemetry(session_id, samples)
+    skipped = [entry for entry in dataset.skipped() if entry["session_id"] == session_id]
+    dataset.update_session(
+        session_id,
+        telemetry=telemetry.describe(),
+        retries=measuring.retries.describe(),
+        skipped=len(skipped),
+        finished=dataset.is_complete,
     )
-    if not pending:
-        log.info(f"Already measured: {what}. Using dataset {dataset.key}.", extra={"is_routine": True})
-        return
-    seconds = estimate_seconds(plan.source.hf_config, pending, config.quantization.name, plan.device.type)
-    log.info(f"Measuring {what}; roughly {_duration(seconds)} after loading.")
-    if len(pending) < len(plan.requests):
-        log.info(f"Resuming dataset {dataset.key}: {len(plan.requests) - len(pending)} requests are on disk.")
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(round(seconds, -1 if seconds > 20 else 0), 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _collect(
-    collector: Collector,
-    generators: Generators,
-    dataset: Dataset,
-    pending: list[Request],
-    warmup_tokens: int,
-    on_request: OnRequest,
-) -> None:
-    """Run the pending requests; files, progress and tracking come between them, never within."""
-    if warmup_tokens:
-        warmup = collector.warm_up(pending[0], warmup_tokens, *generators.of(pending[0].cell))
-        dataset.append_warmup(collector.session_id, warmup)
-    # tqdm's monitor would wake a thread beside the measurement.
-    tqdm.monitor_interval = 0
-    total = sum(request.max_new_tokens for request in pending)
-    with tqdm(total=total, desc="measuring", unit="tok", disable=None, dynamic_ncols=True) as progress:
-        for request in pending:
-            rows = collector.measure(request, *generators.of(request.cell))
-            dataset.append_request(request.request_id, rows)
-            on_request(request, rows)
-            progress.update(request.max_new_tokens)
+def _report_skipped(dataset: Dataset) -> None:
+    """Say what did not fit."""
+    skipped = dataset.skipped()
+    for entry in (entry for entry in skipped if entry["reason"] == OUT_OF_MEMORY):
+        n_larger = sum(other["because_of"] == entry["request_id"] for other in skipped)
+        log.warning(misfit_line(entry, n_larger))
+    if skipped:
+        log.warning(
+            f"{len(skipped)} requests were skipped for want of memory; deleting "
+            f"{dataset.folder / 'skipped'} has them tried again."
+        )
 
 
 def _kept(dataset: Dataset, n_requests: int) -> str:
@@ -181,10 +181,12 @@ def _keep_and_explain(error: RequestBrokenOffError, dataset: Dataset, n_requests
     if isinstance(cause, KeyboardInterrupt):
         raise KeyboardInterrupt(kept) from error
     if cause is not None and is_out_of_memory(cause):
+        # Nothing fits: a second run, with more memory free, should try again.
+        dataset.forget_skipped()
         raise MeasurementError(
-            f"out of memory in {what} ({request.name}: {request.prompt_tokens} prompt tokens) at token "
-            f"{len(error.rows)}. {kept}. Shorten the prompts (prompt_set), lower prompt_set.max_new_tokens, "
-            "or use quantization=nf4."
+            f"out of memory in {what} ({request.name}: {request.prompt_tokens} prompt tokens), and nothing "
+            f"else fits. {kept}. Shorten the prompts (prompt_set), lower prompt_set.max_new_tokens or "
+            "decoding.batch_size, or use quantization=nf4."
         ) from cause
     log.error(f"{what} ({request.name}) failed; {kept}.")
     if cause is not None:

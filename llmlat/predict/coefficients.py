@@ -1,5 +1,6 @@
 """A linear predictor as a formula: on scaled features, as the thesis writes it, and in ms per token."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,11 @@ def coefficient_table(fitted: Pipeline) -> dict[str, Any]:
 
 def formula(fitted: Pipeline) -> dict[str, str] | None:
     """Return the formula with its numbers in it: `scaled` and `per_unit`; None where it is not linear."""
-    table = coefficient_table(fitted)
+    return spelled_formula(coefficient_table(fitted))
+
+
+def spelled_formula(table: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return the formula of a `coefficient_table`, as `formula` does."""
     if table["coefficients"] is None:
         return None
     terms = table["coefficients"].items()

@@ -1,11 +1,11 @@
 """How far a predictor may be trusted: errors, baselines and the noise floor. Pure functions of frames."""
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn import metrics as sk
 
 from llmlat.records import DECODE, PREFILL, TARGET
 
@@ -29,22 +29,30 @@ def error_block(measured_ms: Milliseconds, predicted_ms: Milliseconds) -> dict[s
     n = len(measured_ms)
     if n == 0:
         return dict.fromkeys(("n", "mae_ms", "rmse_ms", "median_ae_ms", "r2", "mape")) | {"n": 0}
+    # By hand: what scikit-learn's five functions check of their arguments takes longer than all of this.
+    miss = np.abs(measured_ms - predicted_ms)
+    squared = float(np.square(miss).sum())
     varies = n > 1 and float(np.ptp(measured_ms)) > 0
+    spread = float(np.square(measured_ms - np.mean(measured_ms)).sum())
     return {
         "n": n,
-        "mae_ms": float(sk.mean_absolute_error(measured_ms, predicted_ms)),
-        "rmse_ms": float(sk.root_mean_squared_error(measured_ms, predicted_ms)),
-        "median_ae_ms": float(sk.median_absolute_error(measured_ms, predicted_ms)),
-        "r2": float(sk.r2_score(measured_ms, predicted_ms)) if varies else None,
-        "mape": float(sk.mean_absolute_percentage_error(measured_ms, predicted_ms)),
+        "mae_ms": float(miss.mean()),
+        "rmse_ms": math.sqrt(squared / n),
+        "median_ae_ms": float(np.median(miss)),
+        "r2": 1.0 - squared / spread if varies else None,
+        "mape": float((miss / np.maximum(np.abs(measured_ms), np.finfo(np.float64).eps)).mean()),
     }
 
 
 def previous_latency(rows: pd.DataFrame) -> pd.Series:
     """Return, for each row, the latency of the token before it in its request; NaN for token 0."""
-    in_order = rows.sort_values(["session_id", "request_id", "token_index"], kind="stable")
-    shifted = in_order.groupby(["session_id", "request_id"], sort=False)[TARGET].shift(1)
-    return shifted.reindex(rows.index)
+    session, request, token = (rows[name].to_numpy() for name in ("session_id", "request_id", "token_index"))
+    order = np.lexsort((token, request, session))
+    is_same = (np.diff(session[order]) == 0) & (np.diff(request[order]) == 0)
+    latency = rows[TARGET].to_numpy()[order]
+    previous = np.full(len(rows), np.nan)
+    previous[order[1:]] = np.where(is_same, latency[:-1], np.nan)
+    return pd.Series(previous, index=rows.index, name=TARGET)
 
 
 def baselines(rows: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -72,43 +80,6 @@ def baselines(rows: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame) -> di
         "median": error_block(measured, np.full(len(test), train[TARGET].median())),
         "last_token": error_block(measured, last),
     }
-
-
-def noise_floor(rows: pd.DataFrame, features: list[str]) -> tuple[dict[str, Any] | None, str | None]:
-    """Return the error that no predictor on these features can beat, from rows whose features are equal.
-
-    Within a cell of R rows with equal features the best prediction is the cell's mean. Deviations from a mean
-    of R rows are short by sqrt((R - 1) / R), which is made good.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Counted token rows.
-    features : list of str
-        The columns that a predictor sees.
-
-    Returns
-    -------
-    floor : dict or None
-        `mae_ms`, `rmse_ms`, `n_cells`, `n_rows`.
-    reason : str or None
-        Why there is none.
-    """
-    cells = rows.groupby(features, sort=False)[TARGET]
-    size = cells.transform("size").to_numpy()
-    repeated = size > 1
-    n_cells = int((cells.size() > 1).sum())
-    if n_cells < 2:
-        return None, "hardly any rows have the same features; measure with collect.repetitions=3 or more"
-    deviation = (rows[TARGET] - cells.transform("mean")).to_numpy()[repeated]
-    whole = deviation * np.sqrt(size[repeated] / (size[repeated] - 1))
-    floor = {
-        "mae_ms": float(np.abs(whole).mean()),
-        "rmse_ms": float(np.sqrt((whole**2).mean())),
-        "n_cells": n_cells,
-        "n_rows": int(repeated.sum()),
-    }
-    return floor, None
 
 
 def by_phase(predictions: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -170,8 +141,8 @@ def latency_summary(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
 def first_visits(rows: pd.DataFrame) -> dict[str, Any]:
     """Return what a decode step costs where its process had not decoded at that context length before.
 
-    Libraries that plan or tune per shape pay for it once. The cost is compared at equal context lengths, so
-    that it is not confused with the context's own.
+    Libraries that plan or tune per shape pay for it once. The cost is compared at equal contexts of the same
+    cell, so that it is not confused with the context's own.
 
     Parameters
     ----------
@@ -182,13 +153,14 @@ def first_visits(rows: pd.DataFrame) -> dict[str, Any]:
     -------
     dict
         `n_first` and `n_later` decode rows with their medians, `median_first_ms` and `median_later_ms`; over
-        the `n_compared` context lengths with both, `median_cost_ms`, how much slower the first visit was, and
-        `slower_share`, at how many of them it was slower at all.
+        the `n_compared` contexts of a cell with both, `median_cost_ms`, how much slower the first visit was,
+        and `slower_share`, at how many of them it was slower at all.
     """
     decode = rows[rows["phase"] == DECODE]
     first, later = decode[decode["first_visit"]], decode[~decode["first_visit"]]
-    by_context = [part.groupby("context_length")[TARGET].median() for part in (first, later)]
-    cost = (by_context[0] - by_context[1]).dropna()
+    shape = ["engine", "batch_size", "num_beams", "padded_context_length"]
+    by_shape = [part.groupby(shape)[TARGET].median() for part in (first, later)]
+    cost = (by_shape[0] - by_shape[1]).dropna()
     return {
         "n_first": len(first),
         "n_later": len(later),

@@ -72,7 +72,7 @@ def predict(fitted: Pipeline, rows: pd.DataFrame) -> Milliseconds:
         Where a prediction fails or is infinite: some regressors overflow outside the rows they know.
     """
     try:
-        predicted = np.asarray(fitted.predict(rows), dtype=np.float64)
+        predicted = np.asarray(fitted.predict(rows[feature_columns(fitted)]), dtype=np.float64)
     except ValueError as error:
         raise ConfigError(f"regressor: cannot predict these rows ({one_line(error)}).") from error
     if not np.isfinite(predicted).all():
@@ -83,7 +83,8 @@ def predict(fitted: Pipeline, rows: pd.DataFrame) -> Milliseconds:
 
 
 def _fit(pipeline: Pipeline, rows: pd.DataFrame) -> Pipeline:
-    return clone(pipeline).fit(rows, rows[TARGET].to_numpy())
+    # The features alone: the rest would be copied with them, and checked.
+    return clone(pipeline).fit(rows[feature_columns(pipeline)], rows[TARGET].to_numpy())
 
 
 def feature_columns(pipeline: Pipeline) -> list[str]:

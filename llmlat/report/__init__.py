@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from llmlat.report import plots, style
+from llmlat.report import plots, story, style
 from llmlat.report.markdown import markdown
 from llmlat.report.page import page
 from llmlat.report.terminal import print_summary
@@ -46,8 +46,9 @@ def write(
     drawings = {name: style.svg(figure, name) for name, figure in figures.items()}
     links = {name: f"figures/{name}.svg" for name in drawings}
     contents = {links[name]: svg for name, svg in drawings.items()}
-    contents["report.md"] = markdown(metrics, found, links)
-    contents["report.html"] = page(metrics, found, drawings)
+    told = story.tell(metrics, found)
+    contents["report.md"] = markdown(told, links)
+    contents["report.html"] = page(metrics, told, drawings)
     for stale in set(found) - set(drawings):
         (folder / "figures" / f"{stale}.svg").unlink(missing_ok=True)
     for path, text in contents.items():

@@ -15,6 +15,7 @@ import pandas as pd
 from llmlat import report
 from llmlat.dataset import Dataset
 from llmlat.errors import DatasetError, LlmlatError, one_line
+from llmlat.predict.steps import one_row_a_step
 from llmlat.sweep import summarise, terminal_lines
 
 
@@ -50,8 +51,8 @@ def rebuild(folder: Path) -> Path:
     metrics, described = _json(folder / "metrics.json"), _json(folder / "dataset.json")
     try:
         predictions = pd.read_parquet(folder / "predictions.parquet")
-        rows = Dataset(Path(described["path"]).parent).read()
-        report.write(folder, metrics, rows, predictions)
+        steps = one_row_a_step(Dataset(Path(described["path"]).parent).read())
+        report.write(folder, metrics, steps, predictions)
     except (OSError, ValueError, KeyError) as error:
         raise DatasetError(
             f"{folder}: its report cannot be made ({type(error).__name__}: {one_line(error)}); run again."

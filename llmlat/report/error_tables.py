@@ -98,7 +98,8 @@ def splits(metrics: Metrics) -> Table:
     """Set the random division of rows beside the division by request."""
     blocks = [(wording.SPLITS[k], (metrics.get("splits") or {}).get(k)) for k in wording.SPLITS]
     trees = ("boosted trees instead, request by request", metrics.get("nonlinear_check"))
-    return errors(metrics, "The same fit, tested in two ways", [*blocks, trees])
+    validation = ("validation, on folds of the training rows", metrics.get("validation"))
+    return errors(metrics, "The same fit, tested in other ways", [*blocks, validation, trees])
 
 
 def steady(metrics: Metrics) -> Table | None:

@@ -2,32 +2,18 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
-from llmlat.report import story, tables
 from llmlat.report.plots import Plot
-from llmlat.report.story import Figures, Formula, Part, Section, Text, Verdict
+from llmlat.report.story import Figures, Formula, Part, Section, Story, Text, Verdict
 from llmlat.report.table import Table
 
 
-def markdown(metrics: Mapping[str, Any], plots: Mapping[str, Plot], drawn: Mapping[str, str]) -> str:
-    """Render the report as markdown.
-
-    Parameters
-    ----------
-    metrics : Mapping
-        As docs/metrics.md describes.
-    plots : Mapping of str to Plot
-        The figures with their words.
-    drawn : Mapping of str to str
-        The path of each figure that there is, relative to the report.
-    """
-    blocks = [f"# {escaped(story.result(metrics))}", escaped(story.scope(metrics))]
-    blocks += [f"> **{escaped(start)}** {escaped(rest)}" for start, rest in story.banners(metrics)]
-    blocks.append(
-        "\n".join(f"- **{n}:** {escaped(v)} ({escaped(w)})" for n, v, w in tables.key_numbers(metrics))
-    )
-    for section in story.sections(metrics, plots):
+def markdown(told: Story, drawn: Mapping[str, str]) -> str:
+    """Render the report as markdown; `drawn` holds the path of each figure, relative to the report."""
+    blocks = [f"# {escaped(told.result)}", escaped(told.scope)]
+    blocks += [f"> **{escaped(start)}** {escaped(rest)}" for start, rest in told.banners]
+    blocks.append("\n".join(f"- **{name}:** {escaped(v)} ({escaped(what)})" for name, v, what in told.tiles))
+    for section in told.sections:
         blocks += _section(section, drawn)
     return "\n\n".join(blocks) + "\n"
 

@@ -1,28 +1,32 @@
 """The page: one HTML file with its styles and figures inside, that asks the network for nothing."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from llmlat.report import story, style, tables
-from llmlat.report.plots import Plot
+from llmlat.report import style
+from llmlat.report.story import Story
 
 
-def page(metrics: Mapping[str, Any], plots: Mapping[str, Plot], drawings: Mapping[str, str]) -> str:
-    """Render the report as one self-contained HTML page.
+def page(metrics: Mapping[str, Any], told: Story, drawings: Mapping[str, str]) -> str:
+    """Render the report as one self-contained HTML page; `drawings` holds each figure as a standalone SVG."""
+    return _template().render(
+        title=f"{metrics.get('experiment') or 'llmlat'}: {metrics['model']}",
+        metrics=metrics,
+        story=told,
+        drawings={name: Markup(style.inline(svg, name)) for name, svg in drawings.items()},
+        light=Markup(style.variables(0)),
+        dark=Markup(style.variables(1)),
+    )
 
-    Parameters
-    ----------
-    metrics : Mapping
-        As docs/metrics.md describes.
-    plots : Mapping of str to Plot
-        The figures with their words.
-    drawings : Mapping of str to str
-        The standalone SVG of each figure that there is.
-    """
+
+@functools.cache
+def _template() -> Template:
+    """Return the template, which is compiled once for all jobs of a sweep."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -31,15 +35,4 @@ def page(metrics: Mapping[str, Any], plots: Mapping[str, Plot], drawings: Mappin
         lstrip_blocks=True,
     )
     environment.tests["kind"] = lambda part, name: type(part).__name__ == name
-    return environment.get_template("page.html.j2").render(
-        title=f"{metrics.get('experiment') or 'llmlat'}: {metrics['model']}",
-        metrics=metrics,
-        result=story.result(metrics),
-        scope=story.scope(metrics),
-        banners=story.banners(metrics),
-        tiles=tables.key_numbers(metrics),
-        sections=story.sections(metrics, plots),
-        drawings={name: Markup(style.inline(svg, name)) for name, svg in drawings.items()},
-        light=Markup(style.variables(0)),
-        dark=Markup(style.variables(1)),
-    )
+    return environment.get_template("page.html.j2")

@@ -9,10 +9,13 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
 
 FACES = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -52,9 +55,14 @@ RC: dict[Any, Any] = {
     "axes.edgecolor": GRID,
     "axes.facecolor": "none",
     "axes.labelcolor": MUTED,
+    # A number, as matplotlib looks a word such as medium up for every text.
+    "axes.labelsize": 8.5,
     "axes.titlecolor": INK,
     "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
+    "axes.titlepad": 5.0,
+    "axes.titley": 1.0,  # given, so that matplotlib does not look for words above the axes to avoid
+    "axes.labelpad": 4.0,
     "axes.unicode_minus": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -62,8 +70,15 @@ RC: dict[Any, Any] = {
     "axes.axisbelow": True,
     "grid.color": GRID,
     "grid.linewidth": 0.7,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
+    # The grid shows where ticks are; a mark each would be a drawing each.
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.bottom": False,
+    "ytick.left": False,
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "xtick.major.pad": 5.0,
+    "ytick.major.pad": 5.0,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
     "legend.frameon": False,
@@ -73,6 +88,17 @@ RC: dict[Any, Any] = {
     "savefig.facecolor": PAPER,
     "svg.fonttype": "none",
 }
+
+
+POINTS = 72.0  # an inch
+LINE_HEIGHT = 1.17  # of a line of text, in font sizes
+
+
+@lru_cache(maxsize=4096)
+def width_of(text: str, size: float) -> float:
+    """Return a text's width, in points as its font's size is, as it is measured for every figure."""
+    font = FontProperties(family=RC["font.family"], size=size)
+    return float(TextToPath().get_text_width_height_descent(text, font, False)[0])
 
 
 @contextmanager

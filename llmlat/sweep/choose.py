@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from statistics import fmean, stdev
 from typing import Any
 
@@ -59,6 +60,8 @@ class Choice:
         Standard deviations over seeds; None where there is one.
     jobs : tuple of str
         The chosen jobs.
+    guess_mae_ms : float or None
+        What always guessing the mean would be off by on the same test rows, where that is known.
     """
 
     data: dict[str, Any]
@@ -72,6 +75,7 @@ class Choice:
     validation_sd_ms: float | None
     test_sd_ms: float | None
     jobs: tuple[str, ...]
+    guess_mae_ms: float | None = None
 
 
 def roles_of(swept: Sequence[str]) -> Roles:
@@ -121,6 +125,7 @@ def _choose(data: dict[str, Any], jobs: pd.DataFrame, roles: Roles) -> Choice | 
     )
     setting, agreed = _most_chosen(picked, roles.settings)
     validation, test = picked["validation_mae_ms"].tolist(), picked["mae_ms"].tolist()
+    guesses = picked["mean_guess_mae_ms"].tolist() if "mean_guess_mae_ms" in picked else [nan]
     return Choice(
         data,
         setting,
@@ -133,6 +138,7 @@ def _choose(data: dict[str, Any], jobs: pd.DataFrame, roles: Roles) -> Choice | 
         stdev(validation) if len(picked) > 1 else None,
         stdev(test) if len(picked) > 1 else None,
         tuple(picked["job"]),
+        fmean(guesses) if not any(map(isnan, guesses)) else None,
     )
 
 

@@ -7,8 +7,9 @@ import pandas as pd
 
 from llmlat.errors import DatasetError
 from llmlat.report.wording import is_number
-from llmlat.sweep.jobs import Job, find_jobs, read_job
+from llmlat.sweep.jobs import Job
 from llmlat.sweep.overrides import Value, in_short, swept_keys
+from llmlat.sweep.planned import all_jobs
 
 ERRORS = ("mae_ms", "rmse_ms", "median_ae_ms", "r2", "mape")
 NUMBERS = (
@@ -17,6 +18,7 @@ NUMBERS = (
     "validation_rmse_ms",
     "by_request_mae_ms",
     "noise_floor_mae_ms",
+    "mean_guess_mae_ms",
     "intercept_ms",
     "seconds",
     "n_train",
@@ -52,9 +54,9 @@ def read_jobs(folder: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a job: `job` (its folder below `folder`), `status` (`done`, `failed` or `killed`), `overrides`
-        (those that differ among jobs, in short), then a column for each swept key under its full name, then
-        from `mae_ms` on its results: errors on the test rows, `validation_mae_ms` and
+        A row a job: `job` (its folder below `folder`), `status` (`done`, `failed`, `killed` or `not begun`),
+        `overrides` (those that differ among jobs, in short), then a column for each swept key under its full
+        name, then from `mae_ms` on its results: errors on the test rows, `validation_mae_ms` and
         `validation_rmse_ms` on folds of the training rows, `scaled_ms.<feature>` and `per_unit_ms.<feature>`
         for each coefficient, what was measured, `seed`, `seconds`, and why it failed. Where a swept key has
         the name of a result (`prompt_set`, `seed`), there is one column, the swept one.
@@ -66,7 +68,7 @@ def read_jobs(folder: Path) -> pd.DataFrame:
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; name one under multirun_sweeps/ or outputs/.")
-    jobs = [read_job(path, folder) for path in find_jobs(folder)]
+    jobs = all_jobs(folder)
     if not jobs:
         raise DatasetError(f"{folder}: no job is below it (a job's folder holds .hydra/overrides.yaml).")
     keys = swept_keys([job.overrides for job in jobs])
@@ -103,6 +105,7 @@ def _row(job: Job, keys: list[str]) -> dict[str, Any]:
         **{f"validation_{name}": _below(metrics, "validation", name) for name in ("mae_ms", "rmse_ms")},
         "by_request_mae_ms": _below(metrics.get("splits"), "by_request", "mae_ms"),
         "noise_floor_mae_ms": _below(metrics, "noise_floor", "mae_ms"),
+        "mean_guess_mae_ms": _below(metrics, "baselines", "mean", "mae_ms"),
         "regressor": _below(metrics, "regressor", "name"),
         "split": _below(metrics, "split", "name"),
         "seed": job.seed,

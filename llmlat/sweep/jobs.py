@@ -3,15 +3,18 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from llmlat.jobs.folder import SweepFolder
+from llmlat.jobs.outcome import Outcome, read_outcome
 from llmlat.sweep.overrides import Value, parse
 
-DONE, FAILED, KILLED = "done", "failed", "killed"
+DONE, FAILED, KILLED, NOT_BEGUN = "done", "failed", "killed", "not begun"
+STATUSES = (DONE, FAILED, KILLED, NOT_BEGUN)
 OVERRIDES = Path(".hydra") / "overrides.yaml"
 MAX_ERROR = 2000  # characters of a message that go into a table
 
@@ -28,7 +31,7 @@ class Job:
     name : str
         Its folder, relative to the sweep's; the job's number where Hydra named it.
     status : str
-        `done`, `failed`, or `killed`: begun, with neither a result nor a failure.
+        `done`, `failed`, `killed` (begun, with neither a result nor a failure) or `not begun`.
     overrides : dict
         Every override that it was given.
     metrics : dict
@@ -52,37 +55,47 @@ class Job:
     seed: int | None = None
 
 
-def find_jobs(folder: Path) -> list[Path]:
-    """Return every job folder below a folder, in the order of their numbers."""
-    found = (path.parents[1] for path in folder.rglob(str(OVERRIDES)))
-    return sorted((path for path in found if path != folder), key=lambda path: _natural(path, folder))
+def job_folders(folder: Path) -> list[Path]:
+    """Return every job folder below a folder."""
+    return [path.parents[1] for path in folder.rglob(str(OVERRIDES)) if path.parents[1] != folder]
 
 
-def _natural(path: Path, folder: Path) -> list[tuple[int, int, str]]:
-    parts = re.split(r"(\d+)", path.relative_to(folder).as_posix())
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
+def read_job(path: Path, root: Path) -> Job:
+    """Read what a job left: DONE.json or FAILED.json, of older jobs metrics.json alone, and its overrides.
+
+    Parameters
+    ----------
+    path : Path
+        The job's folder.
+    root : Path
+        The folder that its name is relative to.
+    """
+    outcome = read_outcome(path)
+    config = outcome.said.get("config") or _yaml(path / ".hydra" / "config.yaml")
+    job = Job(
+        name=path.relative_to(root).as_posix(),
+        status=outcome.status,
+        overrides=parse(str(line) for line in _yaml(path / OVERRIDES) or []),
+        seed=config.get("seed") if isinstance(config, Mapping) else None,
+    )
+    if job.status == FAILED:
+        return replace(job, **_failure(outcome.said))
+    if job.status == KILLED and SweepFolder(path.parent).is_known:
+        # metrics.json may be an earlier try's, or this one's last words: only DONE.json says that it is done.
+        return job
+    return replace(job, **_result(path, outcome))
 
 
-def read_job(path: Path, sweep: Path) -> Job:
-    """Read what a job left: DONE.json or FAILED.json, of older jobs metrics.json alone, and its overrides."""
-    overrides = parse(str(line) for line in _yaml(path / OVERRIDES) or [])
-    done, failed = _json(path / "DONE.json"), _json(path / "FAILED.json")
-    config = (done or {}).get("config") or _yaml(path / ".hydra" / "config.yaml") or {}
-    about: dict[str, Any] = {
-        "name": path.relative_to(sweep).as_posix(),
-        "overrides": overrides,
-        "seed": config.get("seed") if isinstance(config, Mapping) else None,
-    }
-    if failed is not None and done is None:
-        return Job(status=FAILED, **about, **_failure(failed))
+def _result(path: Path, outcome: Outcome) -> dict[str, Any]:
+    """Return what a job came to that is done, or that is older than DONE.json and FAILED.json."""
     metrics = _json(path / "metrics.json")
     if metrics is not None and "mae_ms" in metrics:
-        return Job(status=DONE, metrics=metrics, seconds=(done or {}).get("seconds"), **about)
-    if done is not None or (path / "metrics.json").exists():
+        return {"status": DONE, "metrics": metrics, "seconds": outcome.said.get("seconds")}
+    if outcome.status == DONE or (path / "metrics.json").exists():
         reason = "metrics.json is missing or damaged, though the job ended; run it again"
-        return Job(status=FAILED, error_class="DatasetError", error=reason, **about)
+        return {"status": FAILED, "error_class": "DatasetError", "error": reason}
     logged = _logged_error(path)
-    return Job(status=FAILED if logged else KILLED, error=logged, **about)
+    return {"status": FAILED if logged else KILLED, "error": logged}
 
 
 def _failure(failed: Mapping[str, Any]) -> dict[str, Any]:

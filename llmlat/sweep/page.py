@@ -17,7 +17,7 @@ from llmlat.report.plots import Plot
 from llmlat.sweep import plots, story, tables
 from llmlat.sweep.choose import Choice, roles_of
 from llmlat.sweep.heatmap import heat_maps
-from llmlat.sweep.jobs import DONE
+from llmlat.sweep.jobs import DONE, NOT_BEGUN
 from llmlat.sweep.overrides import short_names
 
 MAX_UNFINISHED = 20  # so many failures are told at length; the table has the reasons of all
@@ -96,6 +96,7 @@ def _unfinished(jobs: pd.DataFrame) -> list[dict[str, Any]]:
             "status": job["status"],
             "overrides": job["overrides"] or "no overrides of its own",
             "reason": tables.reason(job),
+            "has_begun": job["status"] != NOT_BEGUN,
             "tail": job["traceback_tail"] if isinstance(job["traceback_tail"], str) else "",
         }
         for job in jobs[jobs["status"] != DONE].to_dict("records")

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 
 from llmlat.report import style
-from llmlat.report.plots.axes import key as legend_key
-from llmlat.report.plots.axes import legend, log_axis, new_figure, plain_ticks
+from llmlat.report.plots.axes import log_axis, plain_ticks
+from llmlat.report.plots.layout import finish, new_figure
+from llmlat.report.plots.legend import key as legend_key
 from llmlat.report.plots.plot import Plot
 from llmlat.sweep.choose import parts, roles_of
 from llmlat.sweep.heatmap import MAX_PANELS, left_out, most_varied, panel_keys
@@ -71,8 +72,7 @@ def _error_plot(
         _error_line(axes, place(part[along]), part, "validation_mae_ms", colour, dashed=False)
         entries.append(legend_key(colour, label(values), line=True))
     _error_axis(axes, shown)
-    if other:
-        legend(figure, entries, columns=4)
+    finish(figure, entries if other else [], columns=4)
     if other and len(groups) > MAX_LINES:
         caption += f" The first {MAX_LINES} of {len(groups)} values are drawn; the tables hold all."
     return Plot(name, title, caption, figure)
@@ -174,7 +174,7 @@ def _path(values: dict[str, Any], part: pd.DataFrame, along: str, names: list[st
     axes.axhline(0.0, color=style.LINE, linewidth=0.8, zorder=2)
     axes.set_ylabel("ms for one std. dev.")
     plain_ticks(axes, "y")
-    legend(
+    finish(
         figure,
         [
             legend_key(colour, name.partition(".")[2], line=True)

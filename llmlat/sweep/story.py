@@ -9,7 +9,7 @@ import pandas as pd
 from llmlat.report import story as run_story
 from llmlat.report.wording import counted, listed, ms, percent
 from llmlat.sweep.choose import Choice, parts, roles_of
-from llmlat.sweep.jobs import DONE, FAILED, KILLED
+from llmlat.sweep.jobs import DONE, STATUSES
 from llmlat.sweep.overrides import in_short, label, short_names
 from llmlat.sweep.tables import reason
 
@@ -67,7 +67,7 @@ def sensitivity(jobs: pd.DataFrame, swept: Sequence[str]) -> str | None:
 def scope(jobs: pd.DataFrame, swept: Sequence[str]) -> str:
     """Say how many jobs there are, what became of them, what was swept and measured."""
     tally = Counter(jobs["status"])
-    became = listed([f"{tally[status]} {status}" for status in (DONE, FAILED, KILLED) if tally[status]])
+    became = listed([f"{tally[status]} {status}" for status in STATUSES if tally[status]])
     values = [f"{name} ({counted(jobs[key].nunique(), 'value')})" for key, name in short_names(swept).items()]
     datasets = jobs["dataset_key"].nunique()
     over = f" over {listed(values)}" if values else ""
@@ -95,7 +95,7 @@ def _unfinished(jobs: pd.DataFrame) -> list[tuple[str, str]]:
     told = [f"{counted(n, 'job')}: {said}" for said, n in reasons.most_common(MAX_REASONS)]
     more = [f"{len(reasons) - MAX_REASONS} more reasons below"] if len(reasons) > MAX_REASONS else []
     tally = Counter(without["status"])
-    became = listed([f"{tally[status]} {status}" for status in (FAILED, KILLED) if tally[status]])
+    became = listed([f"{tally[status]} {status}" for status in STATUSES if tally[status]])
     return [(f"{became} of {counted(len(jobs), 'job')}.", " · ".join([*told, *more]))]
 
 

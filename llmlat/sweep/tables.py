@@ -10,7 +10,7 @@ import pandas as pd
 from llmlat.report.table import Column, Table
 from llmlat.report.wording import count, fit_quality, is_number, number, percent
 from llmlat.sweep.choose import Choice
-from llmlat.sweep.jobs import DONE
+from llmlat.sweep.jobs import DONE, NOT_BEGUN
 from llmlat.sweep.overrides import in_short, short_names, spelled
 
 # Column of the table of jobs: heading, and how its number is spelled.
@@ -23,6 +23,7 @@ RESULTS = {
     "mape": "MAPE",
     "by_request_mae_ms": "MAE on whole requests, ms",
     "noise_floor_mae_ms": "noise floor, ms",
+    "mean_guess_mae_ms": "guessing the mean, ms",
     "seconds": "seconds",
 }
 
@@ -57,16 +58,18 @@ def choices_table(choices: Sequence[Choice]) -> Table | None:
     if not choices:
         return None
     with_seeds = any(choice.n_seeds > 1 for choice in choices)
+    with_guess = any(choice.guess_mae_ms is not None for choice in choices)
     names = short_names([*choices[0].data])
     columns = [
         *(Column(names[key], right=False) for key in choices[0].data),
         Column("chosen", right=False),
         Column("validation MAE, ms"),
         Column("test MAE, ms"),
+        *([Column("guessing the mean, MAE, ms")] if with_guess else []),
         Column("from settings"),
         *([Column("seeds that agree")] if with_seeds else []),
     ]
-    rows = tuple(_choice_row(choice, with_seeds) for choice in choices)
+    rows = tuple(_choice_row(choice, with_seeds, with_guess) for choice in choices)
     note = (
         "Chosen on folds of the training rows; the test MAE was looked at once, after the choice. It is the "
         "honest one: the lowest of many test errors would flatter."
@@ -76,7 +79,7 @@ def choices_table(choices: Sequence[Choice]) -> Table | None:
     return Table("The best setting", tuple(columns), rows, note)
 
 
-def _choice_row(choice: Choice, with_seeds: bool) -> tuple[str, ...]:
+def _choice_row(choice: Choice, with_seeds: bool, with_guess: bool) -> tuple[str, ...]:
     tried = count(choice.n_settings)
     if choice.n_settings < choice.n_planned:
         tried += f" of {count(choice.n_planned)}"
@@ -85,6 +88,7 @@ def _choice_row(choice: Choice, with_seeds: bool) -> tuple[str, ...]:
         in_short(choice.setting) or "the only setting",
         with_spread(choice.validation_mae_ms, choice.validation_sd_ms),
         with_spread(choice.test_mae_ms, choice.test_sd_ms),
+        *([number(choice.guess_mae_ms, 4)] if with_guess else []),
         tried,
         *([f"{choice.n_agreed} of {choice.n_seeds}"] if with_seeds else []),
     )
@@ -126,7 +130,11 @@ def reason(job: Any) -> str:
     if job["status"] == DONE:
         return ""
     said = ": ".join(filter(None, (_text(job["error_class"]), _text(job["error"]))))
-    return said or "no result and no failure: it was killed, or still runs"
+    if said:
+        return said
+    if job["status"] == NOT_BEGUN:
+        return "the sweep ended before its turn"
+    return "no result and no failure: it was killed, or still runs"
 
 
 def _became(job: Any) -> str:

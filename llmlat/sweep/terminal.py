@@ -23,7 +23,7 @@ from llmlat.sweep.tables import with_spread
 
 WIDTH = 80
 MAX_JOBS = 40  # with more, the terminal shows those without a result and the chosen ones
-STYLES = {"done": "green", "failed": "bold red", "killed": "bold yellow"}
+STYLES = {"done": "green", "failed": "bold red", "killed": "bold yellow", "not begun": "yellow"}
 TO_ASCII = {**ASCII, ord("─"): "-", ord("━"): "-"}
 
 

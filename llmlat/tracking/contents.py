@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmlat.records import TARGET
 from llmlat.tracking import tables
 
 if TYPE_CHECKING:
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
 FIGURE_DPI = 150
 # What is worth seeing beside other runs; the rest is in the report, which is logged whole.
 COMPARED_FIGURES = ("latency_by_context", "predicted_against_measured", "coefficients")
+# What tells a test row and what was predicted for it; the rest is in the token rows. W&B looks at each cell.
+COMPARED_COLUMNS = (
+    "request_id",
+    "prompt_id",
+    "sequence_index",
+    "token_index",
+    "phase",
+    "prompt_tokens",
+    "context_length",
+    TARGET,
+    "predicted_ms",
+)
 # What an artifact says of itself, so that nobody who finds it alone mistakes it for something else.
 ARTIFACT_NOTES = (
     "experiment",
@@ -49,6 +62,11 @@ def to_compare(figures: Mapping[str, "Figure"]) -> dict[str, "Figure"]:
     return {name: figures[name] for name in COMPARED_FIGURES if name in figures}
 
 
+def columns_to_compare(predictions: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the columns of test rows that runs over one dataset differ in, and those that name the rows."""
+    return predictions[[name for name in COMPARED_COLUMNS if name in predictions]]
+
+
 def pictures(wandb: Any, figures: Mapping[str, "Figure"]) -> dict[str, Any]:
     """Return figures as images."""
     return {f"figures/{name}": wandb.Image(_bitmap(figure)) for name, figure in figures.items()}
@@ -56,13 +74,11 @@ def pictures(wandb: Any, figures: Mapping[str, "Figure"]) -> dict[str, Any]:
 
 def _bitmap(figure: "Figure") -> Any:
     # wandb.Image takes a figure only where pyplot has been imported, which our figures do without. It encodes
-    # the picture itself, and what was drawn for the report is laid out already: twice the time otherwise.
+    # the picture itself.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    drawn_on, dpi, layout = figure.canvas, figure.dpi, figure.get_layout_engine()
-    if _is_laid_out(figure):
-        figure.set_layout_engine("none")
+    drawn_on, dpi = figure.canvas, figure.dpi
     try:
         figure.dpi = FIGURE_DPI
         canvas: Any = FigureCanvasAgg(figure)
@@ -71,14 +87,6 @@ def _bitmap(figure: "Figure") -> Any:
     finally:
         figure.dpi = dpi
         figure.set_canvas(drawn_on)
-        if layout is not None:
-            figure.set_layout_engine(layout)
-
-
-def _is_laid_out(figure: "Figure") -> bool:
-    """Whether every subplot stands somewhere else than where its grid alone would put it."""
-    places = [(axes.get_position(), axes.get_subplotspec()) for axes in figure.axes]
-    return all(spec and place.bounds != spec.get_position(figure).bounds for place, spec in places)
 
 
 def page(wandb: Any, path: Path) -> dict[str, Any]:

@@ -151,12 +151,13 @@ class WandbTracker:
         wandb, log_to_run = self._wandb, self._run.log
         self._attempt("metrics", lambda: self._run.summary.update(tables.scalars(metrics)))
         self._attempt("tables", lambda: log_to_run(contents.result_tables(wandb, metrics)))
-        # In a sweep a dataset's rows are in the run that measured them, and only figures to compare are
-        # drawn: a hundred alphas over one dataset are no hundred copies.
+        # In a sweep a dataset's rows are in the run that measured them, and only figures and columns to
+        # compare are logged: a hundred alphas over one dataset are no hundred copies.
         in_sweep = is_in_sweep(self._folder)
         token_rows = {"token_rows": rows} if self._measured or not in_sweep else {}
         shown = contents.to_compare(figures) if in_sweep else figures
-        self._log_frames({**token_rows, "prediction_rows": predictions})
+        test_rows = predictions if token_rows else contents.columns_to_compare(predictions)
+        self._log_frames({**token_rows, "prediction_rows": test_rows})
         self._attempt("figures", lambda: log_to_run(contents.pictures(wandb, shown)))
         self._attempt("report", lambda: log_to_run(contents.page(wandb, self._folder / "report.html")))
         self._attempt("artifacts", lambda: self._log_artifacts(metrics, dataset))

@@ -11,7 +11,6 @@ import pytest
 import llmlat
 from llmlat.dataset import Dataset
 
-HERE = str(Path(__file__).parent)
 IDENTITY = {
     "model": "tiny",
     "stand_in_for": None,

@@ -49,9 +49,9 @@ def test_a_failure_says_what_and_where(tmp_path: Path) -> None:
 
 def test_a_configuration_keeps_its_subfolder(tmp_path: Path) -> None:
     sweep = SweepFolder(tmp_path)
-    sweep.begin_command(2, ["a"])
+    sweep.begin_command([["a=0"], ["a=1"]], ["a"])
     assert [sweep.subfolder(n, {"a": n}) for n in range(2)] == ["0", "1"]
-    sweep.begin_command(3, ["a"])
+    sweep.begin_command([["a=7"], ["a=0"], ["a=1"]], ["a"])
     # 7 is new and comes first: its number is taken, so it gets a free one.
     assert [sweep.subfolder(n, {"a": a}) for n, a in enumerate((7, 0, 1))] == ["2", "0", "1"]
     assert sweep.job(0) == tmp_path / "2"
@@ -61,13 +61,13 @@ def test_a_configuration_keeps_its_subfolder(tmp_path: Path) -> None:
 def test_a_folder_that_another_made_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "0").mkdir()
     sweep = SweepFolder(tmp_path)
-    sweep.begin_command(1, [])
+    sweep.begin_command(None, [])
     assert sweep.subfolder(0, {"a": 1}) == "1"
 
 
 def test_lines_say_where_a_sweep_stands(tmp_path: Path) -> None:
     sweep = SweepFolder(tmp_path)
-    sweep.begin_command(12, ["regressor.alpha", "+x"])
+    sweep.begin_command([["seed=1"]] * 12, ["regressor.alpha", "+x"])
     for n in range(4):
         (tmp_path / sweep.subfolder(n, {"a": n})).mkdir()
     done(tmp_path / "0")

@@ -84,7 +84,9 @@ def test_jobs_are_counted_before_they_run(overrides: list[str], n_jobs: int, swe
     settings = composed(*fixed)
     with open_dict(settings):
         settings.hydra.overrides.task = overrides
-    assert edge._count(settings) == (n_jobs, swept)
+    planned, keys = edge._plan(settings)
+    assert (len(planned or ()), keys) == (n_jobs, swept)
+    assert len({tuple(job) for job in planned or ()}) == n_jobs
     edge._pin(settings, "it's/a folder")
     (pinned,) = llmlat.config.as_given(settings.hydra.overrides.hydra)
     assert OverridesParser.create().parse_override(pinned).value() == "it's/a folder"

@@ -92,7 +92,11 @@ def busy_stranger() -> Iterator[int]:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_a_busy_process_is_noticed(busy_stranger: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_busy_process_is_noticed(
+    busy_stranger: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a machine with much else to do it gets less than half a core.
+    monkeypatch.setattr(neighbours, "BUSY_CORES", 0.05)
     name = psutil.Process(busy_stranger).name()
     time.sleep(0.3)
     pids = neighbours._on_cpu()
@@ -122,4 +126,4 @@ def test_a_quiet_machine_is_not_worth_a_word(
     ],
 )
 def test_who_is_foreign_on_a_gpu(pids: list[int], holds_context: bool, foreign: list[int]) -> None:
-    assert neighbours._without_this_one(pids, holds_context=holds_context) == foreign
+    assert neighbours.without_this_one(pids, holds_context=holds_context) == foreign

@@ -1,6 +1,7 @@
 """Small models and requests for the measuring half."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import MistralConfig, PreTrainedModel
 
 from llmlat.config import QuantizationName
 from llmlat.measure.cells import Cell
+from llmlat.measure.collect import set_aside_from_garbage_collection
 from llmlat.measure.models import load_model
 from llmlat.measure.prompts import Request
 from llmlat.measure.sources import ModelSource
@@ -18,6 +20,13 @@ torch.set_num_threads(1)
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(scope="module")
+def quick_requests() -> Iterator[None]:
+    """Spare every request of a module's tests the garbage collection over all that is loaded."""
+    with set_aside_from_garbage_collection():
+        yield
+
+
 @pytest.fixture
 def request_of() -> Callable[..., Request]:
     """Return a function that makes a request of so many prompt and generated tokens."""
@@ -25,6 +34,23 @@ def request_of() -> Callable[..., Request]:
     def make(request_id: int = 0, prompt_tokens: int = 10, max_new_tokens: int = 4) -> Request:
         token_ids = tuple(3 + (7 * i + request_id) % 90 for i in range(prompt_tokens))
         return Request(request_id, (f"prompt-{request_id}",), 0, (token_ids,), max_new_tokens, Cell("eager"))
+
+    return make
+
+
+@pytest.fixture
+def batch_of() -> Callable[..., Request]:
+    """Return a function that makes a request of prompts of these lengths, generated as a cell says."""
+
+    def make(
+        lengths: Sequence[int], cell: Cell, request_id: int = 0, max_new_tokens: int = 4, salt: int = 0
+    ) -> Request:
+        names = tuple(f"prompt-{place}" for place in range(len(lengths)))
+        prompts = tuple(
+            tuple(3 + (7 * i * (place + 1) + 5 * place + salt) % 90 for i in range(length))
+            for place, length in enumerate(lengths)
+        )
+        return Request(request_id, names, 0, prompts, max_new_tokens, replace(cell, batch_size=len(lengths)))
 
     return make
 

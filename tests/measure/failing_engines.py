@@ -11,14 +11,14 @@ from llmlat.measure.engines.eager import EagerEngine
 class AtToken(EagerEngine):
     """Calls `strike` before token `at_token` of request `at_request`, counted from 0 and without warm-up."""
 
-    def __init__(self, model, choose, at_request=2, at_token=3):
-        super().__init__(model, choose)
+    def __init__(self, model, decoder, at_request=2, at_token=3):
+        super().__init__(model, decoder)
         self.at = (at_request, at_token)
         self.here = [-1, 0]
 
-    def prepare(self, token_ids, max_new_tokens):
+    def prepare(self, prompts, max_new_tokens):
         self.here = [self.here[0] + 1, 0]
-        return super().prepare(token_ids, max_new_tokens)
+        return super().prepare(prompts, max_new_tokens)
 
     def _forward(self, state):
         if tuple(self.here) == self.at:
@@ -33,6 +33,24 @@ class AtToken(EagerEngine):
 class DeviceOutOfMemory(AtToken):
     def strike(self):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has ...")
+
+
+class NeverFits(EagerEngine):
+    def _forward(self, state):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB.")
+
+
+class TooLarge(EagerEngine):
+    """Runs out of memory at a context of more than `fits_tokens`, over all rows."""
+
+    def __init__(self, model, decoder, fits_tokens):
+        super().__init__(model, decoder)
+        self.fits_tokens = fits_tokens
+
+    def _forward(self, state):
+        if len(state.input_ids) * (state.cached + state.input_ids.shape[1]) > self.fits_tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has ...")
+        return super()._forward(state)
 
 
 class HostOutOfMemory(AtToken):
@@ -68,5 +86,5 @@ class Slow(EagerEngine):
 
 
 class Unmade:
-    def __init__(self, model, choose):
+    def __init__(self, model, decoder):
         raise RuntimeError("no such\nkernel")

@@ -3,6 +3,7 @@
 import gc
 import sys
 import time
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -11,9 +12,14 @@ import pyarrow as pa
 import pytest
 import torch
 
+from llmlat.measure.cells import Cell
 from llmlat.measure.collect import Collector, RequestBrokenOffError
-from llmlat.measure.engines.fake import FakeEngine, FakeState, ScriptedTimer
-from llmlat.records import COLUMNS, SCHEMA
+from llmlat.measure.decoding import Sampler, make_decoder
+from llmlat.measure.engines.fake import FakeEngine, FakeState, ScriptedDecoder, ScriptedTimer
+from llmlat.measure.prompts import Request
+from llmlat.records import COLUMNS, SCHEMA, TELEMETRY
+
+pytestmark = pytest.mark.usefixtures("quick_requests")
 
 
 def scripted(prompt_tokens: int, token_index: int) -> float:
@@ -27,8 +33,13 @@ def timer():
 
 
 @pytest.fixture
+def engine(timer):
+    return FakeEngine(timer, scripted)
+
+
+@pytest.fixture
 def collector(timer):
-    return Collector(FakeEngine(timer, scripted), timer, session_id=3)
+    return Collector(timer, session_id=3)
 
 
 @pytest.fixture
@@ -36,35 +47,37 @@ def requests(request_of):
     return [request_of(0, 10, 4), request_of(1, 25, 1), request_of(2, 7, 6)]
 
 
-def collect(collector, requests):
-    return [rows for _, rows in collector.run(requests)]
+def collect(collector, engine, requests):
+    return [collector.measure(request, engine, engine.decoder) for request in requests]
 
 
-def test_rows_are_requests_times_tokens(collector, requests):
-    collected = collect(collector, requests)
+def test_rows_are_requests_times_tokens(collector, engine, requests):
+    collected = collect(collector, engine, requests)
     assert [len(rows) for rows in collected] == [4, 1, 6]
     assert [rows["request_id"].unique().tolist() for rows in collected] == [[0], [1], [2]]
 
 
-def test_latencies_are_exact(collector, requests):
-    for request, rows in zip(requests, collect(collector, requests), strict=True):
-        expected = [scripted(len(request.token_ids), i) for i in range(request.max_new_tokens)]
+def test_latencies_are_exact(collector, engine, requests):
+    for request, rows in zip(requests, collect(collector, engine, requests), strict=True):
+        expected = [scripted(request.prompt_tokens, i) for i in range(request.max_new_tokens)]
         expected = [round(ms * 1e6) / 1e6 for ms in expected]
         assert rows["token_latency_ms"].tolist() == expected
 
 
-def test_columns_are_those_of_the_schema(collector, requests):
-    rows = collect(collector, requests)[0]
+def test_columns_are_those_of_the_schema(collector, engine, requests):
+    rows = collect(collector, engine, requests)[0]
     assert rows.columns.tolist() == [column.name for column in COLUMNS]
     written = pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False)
     assert written.schema.equals(SCHEMA)
-    for name in set(SCHEMA.names) - {"device_latency_ms"}:
+    empty = {"device_latency_ms", "top_k", "top_p", "telemetry_age_ms", *(c.name for c in TELEMETRY)}
+    for name in set(SCHEMA.names) - empty:
         assert written[name].to_pylist() == rows[name].tolist()
-    assert written["device_latency_ms"].null_count == len(rows)
+    for name in empty:
+        assert written[name].null_count == len(rows)
 
 
-def test_what_a_row_says_about_its_step(collector, requests):
-    rows = collect(collector, requests)[2]
+def test_what_a_row_says_about_its_step(collector, engine, requests):
+    rows = collect(collector, engine, requests)[2]
     assert rows["token_index"].tolist() == list(range(6))
     assert rows["phase"].tolist() == ["prefill"] + ["decode"] * 5
     assert (rows["prompt_tokens"] == 7).all()
@@ -78,20 +91,21 @@ def test_what_a_row_says_about_its_step(collector, requests):
 
 def test_no_interval_spans_two_requests(timer, requests):
     class SlowToPrepare(FakeEngine):
-        def prepare(self, token_ids, max_new_tokens):
+        def prepare(self, prompts, max_new_tokens):
             self.timer.advance(ms=500)
-            return super().prepare(token_ids, max_new_tokens)
+            return super().prepare(prompts, max_new_tokens)
 
-    collector = Collector(SlowToPrepare(timer, lambda *_: 2.0), timer)
-    for _, rows in collector.run(requests):
+    engine, collector = SlowToPrepare(timer, lambda *_: 2.0), Collector(timer)
+    for request in requests:
+        rows = collector.measure(request, engine, engine.decoder)
         timer.advance(ms=1000)  # files, progress and tracking come between requests
         assert (rows["token_latency_ms"] == 2.0).all()
     assert timer.now_ns == (3 * 1500 + 11 * 2) * 10**6
 
 
-def test_latencies_add_up_to_the_wall_clock(timer, collector, requests):
+def test_latencies_add_up_to_the_wall_clock(timer, collector, engine, requests):
     before = timer.now_ns
-    for request, rows in zip(requests, collect(collector, requests), strict=True):
+    for request, rows in zip(requests, collect(collector, engine, requests), strict=True):
         nanoseconds = (rows["token_latency_ms"] * 1e6).round().astype(int)
         assert np.diff(rows["completed_at_ns"]).tolist() == nanoseconds[1:].tolist()
         before += nanoseconds.sum()
@@ -101,57 +115,93 @@ def test_latencies_add_up_to_the_wall_clock(timer, collector, requests):
 
 def test_completion_times_are_on_the_calendar(timer, request_of):
     timer.now_ns = time.perf_counter_ns()
-    collector = Collector(FakeEngine(timer, lambda *_: 1.0), timer)
-    (rows,) = collect(collector, [request_of()])
+    (rows,) = collect(Collector(timer), FakeEngine(timer, lambda *_: 1.0), [request_of()])
     assert abs(rows["completed_at_ns"].iloc[0] - time.time_ns()) < 5e9
 
 
-class Talker(FakeEngine):
-    """Generates the ids 100, 101, 102 and so on."""
-
-    def decode_one_token(self, state: FakeState) -> torch.Tensor:
-        super().decode_one_token(state)
-        return torch.tensor([[99 + state.generated]])
+def counting_up(sequence: int, step: int) -> int:
+    """Return the ids 100, 101, 102 and so on, and 200, 201, 202 for the next sequence."""
+    return 100 * (sequence + 1) + step
 
 
 def test_each_row_has_its_own_token(timer, request_of):
-    (rows,) = collect(Collector(Talker(timer, scripted), timer), [request_of(max_new_tokens=5)])
+    engine = FakeEngine(timer, scripted, ScriptedDecoder(counting_up))
+    (rows,) = collect(Collector(timer), engine, [request_of(max_new_tokens=5)])
     assert rows["token_id"].tolist() == [100, 101, 102, 103, 104]
 
 
-def test_a_first_visit_is_a_phase_at_a_context_length_that_is_new_to_the_process(collector, request_of):
+def test_a_first_visit_is_a_phase_at_a_context_length_new_to_the_process(collector, engine, request_of):
     # Contexts 10 to 13, then 12 to 15, then 10 to 13 again; the second prefills where the first decoded.
-    rows = collect(collector, [request_of(0, 10, 4), request_of(1, 12, 4), request_of(2, 10, 4)])
+    requests = [request_of(0, 10, 4), request_of(1, 12, 4), request_of(2, 10, 4)]
+    rows = collect(collector, engine, requests)
     assert rows[0]["first_visit"].tolist() == [True, True, True, True]
     assert rows[1]["first_visit"].tolist() == [True, False, True, True]
     assert rows[2]["first_visit"].tolist() == [False, False, False, False]
 
 
-def test_warm_up_visits_too(collector, request_of):
-    assert collector.warm_up(request_of(0, 10, 4), 3)["first_visit"].all()
-    (rows,) = collect(collector, [request_of(0, 10, 4)])
+def test_another_batch_or_engine_is_a_first_visit(collector, engine, request_of, batch_of):
+    alone = request_of(0, 10, 4)
+    beams = batch_of([10], Cell("eager", num_beams=2))
+    others = [beams, batch_of([10, 7], Cell("eager")), replace(alone, cell=Cell("other"))]
+    first = collect(collector, engine, [alone])[0]
+    assert first["first_visit"].all()
+    assert [rows["first_visit"].all() for rows in collect(collector, engine, others)] == [True, False, True]
+    # Two beams of one prompt and two prompts padded to the same length are the same shape.
+    assert not collect(collector, engine, [*others, alone])[-1]["first_visit"].any()
+
+
+def test_warm_up_visits_too(collector, engine, request_of):
+    assert collector.warm_up(request_of(0, 10, 4), 3, engine, engine.decoder)["first_visit"].all()
+    (rows,) = collect(collector, engine, [request_of(0, 10, 4)])
     assert rows["first_visit"].tolist() == [False, False, False, True]
 
 
+STOPPING = Cell("eager", stop_at_eos=True)
+
+
 @pytest.mark.parametrize(("eos", "kept"), [(102, 3), (100, 1), (104, 5), (999, 5)])
-def test_end_of_sequence_stops_a_request_and_keeps_its_row(timer, request_of, eos, kept):
-    collector = Collector(Talker(timer, scripted), timer, eos_ids=frozenset({eos, 888}))
-    first, second = collect(collector, [request_of(0, max_new_tokens=5), request_of(1, max_new_tokens=5)])
+def test_end_of_sequence_stops_a_request_and_keeps_its_row(timer, batch_of, eos, kept):
+    engine = FakeEngine(timer, scripted, ScriptedDecoder(counting_up, eos_ids=(eos, 888)))
+    requests = [batch_of([10], STOPPING, request_id=i, max_new_tokens=5) for i in range(2)]
+    first, second = collect(Collector(timer), engine, requests)
     assert first["token_id"].tolist() == second["token_id"].tolist() == [100, 101, 102, 103, 104][:kept]
 
 
-def test_without_end_of_sequence_tokens_a_request_runs_to_its_length(timer, request_of):
-    (rows,) = collect(Collector(Talker(timer, scripted), timer), [request_of(max_new_tokens=40)])
+def test_a_batch_goes_on_until_its_last_sequence_ends(timer, batch_of):
+    engine = FakeEngine(timer, scripted, ScriptedDecoder(counting_up, eos_ids=(101, 203, 300)))
+    (rows,) = collect(Collector(timer), engine, [batch_of([10, 12, 11], STOPPING, max_new_tokens=9)])
+    tokens = rows.groupby("sequence_index")["token_id"].apply(list)
+    assert tokens.tolist() == [[100, 101], [200, 201, 202, 203], [300]]
+    longest = rows[rows["sequence_index"] == 1]
+    assert longest["batch_context_tokens"].tolist() == [10 + 12 + 11, 11 + 13, 14, 15]
+    # The longest sequence has every step, so its latencies add up to the request's time.
+    assert round(longest["token_latency_ms"].sum() * 1e6) == timer.now_ns
+
+
+def test_without_end_of_sequence_tokens_a_request_runs_to_its_length(collector, engine, request_of):
+    (rows,) = collect(collector, engine, [request_of(max_new_tokens=40)])
     assert len(rows) == 40
 
 
-def test_warm_up_is_marked_and_not_counted(collector, requests):
-    warmup = collector.warm_up(requests[1], n_tokens=9)
+def test_draws_are_seeded_by_seed_and_request(timer, request_of):
+    def drawn(request_id: int, seed: int) -> list[int]:
+        engine = FakeEngine(timer, scripted, Sampler(1.0))
+        request = request_of(request_id, max_new_tokens=20)
+        return Collector(timer, seed=seed).measure(request, engine, engine.decoder)["token_id"].tolist()
+
+    once = drawn(request_id=4, seed=1)
+    assert drawn(request_id=4, seed=1) == once, "a resumed request draws what it drew before"
+    assert drawn(request_id=5, seed=1) != once
+    assert drawn(request_id=4, seed=2) != once
+
+
+def test_warm_up_is_marked_and_not_counted(collector, engine, requests):
+    warmup = collector.warm_up(requests[1], 9, engine, engine.decoder)
     assert len(warmup) == 9
     assert warmup["is_warmup"].all()
     assert (warmup["request_id"] == -1).all()
     assert (warmup["prompt_tokens"] == 25).all()
-    first, second, _ = collect(collector, requests)
+    first, second, _ = collect(collector, engine, requests)
     assert (first["session_request"] == 0).all()
     assert (second["session_request"] == 1).all()
 
@@ -165,11 +215,10 @@ def test_a_request_that_breaks_off_keeps_its_rows(timer, request_of, token, fail
             raise failure
         return 2.5
 
-    collector = Collector(FakeEngine(timer, latency_ms), timer)
-    run = collector.run([request_of(0, 10, 6), request_of(1, 12, 6)])
-    next(run)
+    collector, engine = Collector(timer), FakeEngine(timer, latency_ms)
+    collect(collector, engine, [request_of(0, 10, 6)])
     with pytest.raises(RequestBrokenOffError) as caught:
-        next(run)
+        collect(collector, engine, [request_of(1, 12, 6)])
     assert caught.value.__cause__ is failure
     assert caught.value.request.request_id == 1
     assert len(caught.value.rows) == token
@@ -179,16 +228,37 @@ def test_a_request_that_breaks_off_keeps_its_rows(timer, request_of, token, fail
 
 def test_a_request_that_cannot_be_prepared_has_no_rows(timer, request_of):
     class Unprepared(FakeEngine):
-        def prepare(self, token_ids, max_new_tokens):
-            if len(token_ids) == 12:
+        def prepare(self, prompts, max_new_tokens):
+            if len(prompts[0]) == 12:
                 raise MemoryError
-            return super().prepare(token_ids, max_new_tokens)
+            return super().prepare(prompts, max_new_tokens)
 
-    run = Collector(Unprepared(timer, scripted), timer).run([request_of(0, 10), request_of(1, 12)])
-    next(run)
+    collector, engine = Collector(timer), Unprepared(timer, scripted)
+    collect(collector, engine, [request_of(0, 10)])
     with pytest.raises(RequestBrokenOffError) as caught:
-        next(run)
+        collect(collector, engine, [request_of(1, 12)])
     assert caught.value.rows.empty
+    assert caught.value.rows.columns.tolist() == [column.name for column in COLUMNS]
+    assert (caught.value.rows.dtypes == collect(collector, engine, [request_of(0, 10)])[0].dtypes).all()
+
+
+@pytest.mark.parametrize("completed", [0, 1, 2])
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_a_batch_that_breaks_off_keeps_its_completed_steps(timer, batch_of, num_beams, completed):
+    class BrokenTimer(ScriptedTimer):
+        """Fails at a mark, when the step's token has been chosen already."""
+
+        def mark(self) -> None:
+            if len(self._marks) == completed + 1:
+                raise KeyboardInterrupt
+            super().mark()
+
+    cell = Cell("eager", num_beams=num_beams)
+    engine = FakeEngine(timer, scripted, make_decoder(cell, torch.device("cpu")))
+    with pytest.raises(RequestBrokenOffError) as caught:
+        collect(Collector(BrokenTimer()), engine, [batch_of([10, 7], cell, max_new_tokens=3)])
+    assert caught.value.rows["token_index"].tolist() == [*range(completed), *range(completed)]
+    assert caught.value.rows["token_id"].notna().all()
 
 
 class Witness(FakeEngine):
@@ -209,10 +279,10 @@ class Witness(FakeEngine):
 
 
 def test_no_garbage_collection_and_no_gradients_within_a_request(timer, request_of):
-    engine = Witness(timer)
-    run = Collector(engine, timer).run([request_of(0), request_of(1)])
+    engine, collector = Witness(timer), Collector(timer)
     assert gc.isenabled()
-    for _ in run:
+    for request in (request_of(0), request_of(1)):
+        collect(collector, engine, [request])
         assert gc.isenabled()
         assert not torch.is_inference_mode_enabled()
     assert engine.collecting == [False] * 8
@@ -221,14 +291,14 @@ def test_no_garbage_collection_and_no_gradients_within_a_request(timer, request_
 
 def test_garbage_collection_comes_back_after_a_failure(timer, request_of):
     with pytest.raises(RequestBrokenOffError):
-        next(Collector(Witness(timer, fails=True), timer).run([request_of()]))
+        collect(Collector(timer), Witness(timer, fails=True), [request_of()])
     assert gc.isenabled()
 
 
 def test_garbage_collection_stays_off_for_who_had_it_off(timer, request_of):
     gc.disable()
     try:
-        next(Collector(Witness(timer), timer).run([request_of()]))
+        collect(Collector(timer), Witness(timer), [request_of()])
         assert not gc.isenabled()
     finally:
         gc.enable()
@@ -244,7 +314,7 @@ class Untouchable:
 
 
 class SilentEngine:
-    def prepare(self, token_ids, max_new_tokens):
+    def prepare(self, prompts, max_new_tokens):
         return None
 
     def prefill(self, state):
@@ -280,15 +350,24 @@ def calls_of(function: Any, *arguments: Any) -> list[str]:
     return called
 
 
+def generate_calls(request: Request, engine: Any, decoder: Any) -> list[str]:
+    """Return what the timed loop calls."""
+    collector = Collector(SilentTimer())
+    return calls_of(Collector._generate, collector, request, engine, decoder, [])
+
+
+PREFILL_CALLS = ["prepare", "reset", "mark", "prefill", "mark", "append"]
+
+
 def test_nothing_but_the_step_happens_between_two_marks(request_of):
-    collector = Collector(SilentEngine(), SilentTimer())
-    called = calls_of(Collector._generate, collector, request_of(max_new_tokens=4), [])
+    called = generate_calls(request_of(max_new_tokens=4), SilentEngine(), Untouchable())
     step = ["decode_one_token", "mark", "append"]
-    assert called == ["prepare", "reset", "mark", "prefill", "mark", "append", *step, *step, *step]
+    assert called == [*PREFILL_CALLS, *step, *step, *step]
 
 
-def test_looking_for_the_end_of_sequence_is_all_that_a_step_adds(timer, request_of):
-    collector = Collector(Talker(timer, scripted), timer, eos_ids=frozenset({5}))
-    called = calls_of(Collector._generate, collector, request_of(max_new_tokens=3), [])
-    step = ["decode_one_token", "mark", "append"]
-    assert called == ["prepare", "reset", "mark", "prefill", "mark", "append", *step, *step]
+def test_looking_for_the_end_of_sequence_is_all_that_a_step_adds(timer, batch_of):
+    decoder = ScriptedDecoder(eos_ids=(5,))
+    decoder.begin(1, 3, seed=0)
+    called = generate_calls(batch_of([10], STOPPING, max_new_tokens=3), SilentEngine(), decoder)
+    step = ["is_finished", "decode_one_token", "mark", "append"]
+    assert called == [*PREFILL_CALLS, *step, *step]

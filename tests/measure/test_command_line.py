@@ -113,17 +113,19 @@ def test_out_of_memory_in_the_middle(cli, tiny):
         "quantization=int8",
         PYTHONPATH=ENGINES,
     )
-    assert run.returncode == 1
-    assert run.stdout == ""
-    # Two lines, and not one of bitsandbytes's own for each layer and call.
-    lines = run.stderr.strip().splitlines()
-    # What the machine does meanwhile is none of this test's doing.
-    said, last = (line for line in lines if "at work on cpu" not in line and "Waiting for" not in line)
-    assert said.startswith("Measuring 384 tokens of 12 requests (short): mistral-mini, random weights")
-    assert last.startswith("error: out of memory in request 2 (")
-    assert "2 of 12 requests are kept" in last
+    # A result, not a failure; and not one line of bitsandbytes's own for each layer and call.
+    assert run.returncode == 0, run.stderr
+    assert "Traceback" not in run.stderr
+    assert len(run.stderr.strip().splitlines()) < 12, run.stderr
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("Out of memory")]
+    assert line.startswith("Out of memory: request 2 (")
+    assert "wanted 1.0 GiB more of" in line
     dataset = only_dataset(cli.folder)
-    assert dataset.completed_requests() == {0, 1}
-    assert len(dataset.read()) == 64
+    skipped = {entry["request_id"]: entry for entry in dataset.skipped()}
+    assert skipped[2]["reason"] == "out_of_memory"
+    assert all(entry["because_of"] == 2 for number, entry in skipped.items() if number != 2)
+    assert dataset.completed_requests() == set(range(12)) - set(skipped)
+    assert dataset.is_complete
+    assert len(dataset.read()) == 32 * len(dataset.completed_requests())
     (partial,) = dataset.rows_dir.glob("_partial-000002.parquet")
     assert len(pd.read_parquet(partial)) == 3

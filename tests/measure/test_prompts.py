@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from llmlat.config import CollectConfig, PromptSetConfig, config_dir
+from llmlat.config import Batching, PromptSetConfig, config_dir
 from llmlat.errors import ConfigError
-from llmlat.measure.prompts import load_prompts, plan_requests
+from llmlat.measure.cells import Cell
+from llmlat.measure.prompt_files import load_prompts
+from llmlat.measure.prompts import plan_requests
 from llmlat.measure.tokenizers import MistralV3Tokenizer
 
 SHIPPED = sorted(path.stem for path in (config_dir() / "prompt_set").glob("*.yaml") if path.stem != "file")
@@ -19,8 +21,17 @@ def tokenizer():
     return MistralV3Tokenizer()
 
 
-def plan(prompt_set, tokenizer, collect=None, max_context=MINI_CONTEXT):
-    return plan_requests(prompt_set, collect or CollectConfig(), tokenizer, max_context)
+EAGER = (Cell("eager"),)
+
+
+def plan(prompt_set, tokenizer, cells=EAGER, max_context=MINI_CONTEXT):
+    return plan_requests(prompt_set, cells, tokenizer, max_context)
+
+
+def ids_of(request):
+    """Return the ids of a request of one sequence."""
+    (token_ids,) = request.prompts
+    return token_ids
 
 
 @pytest.fixture
@@ -46,36 +57,36 @@ def test_shipped_sets_plan_within_the_embedded_models_context(compose, tokenizer
     requests = plan(config.prompt_set, tokenizer)
     assert len(requests) >= 5
     assert [request.request_id for request in requests] == list(range(len(requests)))
-    assert len({request.prompt_id for request in requests}) == len(requests)
+    assert len({request.prompt_ids for request in requests}) == len(requests)
     assert all(request.max_new_tokens >= 1 for request in requests)
-    assert len({len(request.token_ids) for request in requests}) > 1
+    assert len({request.prompt_tokens for request in requests}) > 1
 
 
 def test_the_thesis_is_exactly_471_tokens(compose, tokenizer):
     config = compose("+experiment=thesis")
-    requests = plan(config.prompt_set, tokenizer, config.collect)
+    requests = plan(config.prompt_set, tokenizer)
     assert sum(request.max_new_tokens for request in requests) == 471
     assert config.collect.warmup == 0
     assert config.decoding.stop_at_eos is False
-    lengths = [len(request.token_ids) for request in requests]
+    lengths = [request.prompt_tokens for request in requests]
     assert max(lengths) > 20 * min(lengths)
 
 
 def test_the_length_grid_is_exact(compose, tokenizer):
     config = compose("prompt_set=length_grid")
     requests = plan(config.prompt_set, tokenizer)
-    assert [len(request.token_ids) for request in requests] == config.prompt_set.prompt_tokens
-    assert [request.prompt_id for request in requests][:2] == ["16-tokens", "32-tokens"]
-    longest = requests[-1].token_ids
+    assert [request.prompt_tokens for request in requests] == config.prompt_set.prompt_tokens
+    assert [request.name for request in requests][:2] == ["16-tokens", "32-tokens"]
+    longest = ids_of(requests[-1])
     for request in requests:
-        assert request.token_ids == longest[: len(request.token_ids)]
-        assert request.token_ids[0] == BOS
-        assert INST not in request.token_ids
+        assert ids_of(request) == longest[: request.prompt_tokens]
+        assert ids_of(request)[0] == BOS
+        assert INST not in ids_of(request)
 
 
 def test_the_long_contexts_are_long(compose, tokenizer):
     requests = plan(compose("prompt_set=long_context").prompt_set, tokenizer)
-    assert all(900 < len(request.token_ids) < 4500 for request in requests)
+    assert all(900 < request.prompt_tokens < 4500 for request in requests)
 
 
 def test_the_chats_have_turns(compose):
@@ -84,13 +95,47 @@ def test_the_chats_have_turns(compose):
     assert any(prompt.messages[0]["role"] == "system" for prompt in prompts)
 
 
-def test_repetitions_are_passes_over_the_whole_set(compose, tokenizer):
-    config = compose("prompt_set.limit=3", "collect.repetitions=3")
-    requests = plan(config.prompt_set, tokenizer, config.collect)
-    assert [request.request_id for request in requests] == list(range(9))
-    assert [request.repetition for request in requests] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    names = [request.prompt_id for request in requests]
-    assert names[:3] == names[3:6] == names[6:]
+# --- batches and cells ---------------------------------------------
+
+
+@pytest.fixture
+def five(write):
+    return write("p.txt", "One\nTwo words\nAnd three words\nFour\nFive it is\n")
+
+
+def test_an_equal_batch_is_one_prompt_over_and_over(five, tokenizer):
+    requests = plan(five, tokenizer, [Cell("eager", batch_size=3)])
+    assert len(requests) == 5
+    for number, request in enumerate(requests, 1):
+        assert request.prompt_ids == (f"line-{number}",) * 3
+        assert len(set(request.prompts)) == 1
+        assert len(request.prompts) == 3
+        assert request.name == f"line-{number}"
+
+
+def test_a_ragged_batch_is_prompts_that_follow_each_other(five, tokenizer):
+    requests = plan(five, tokenizer, [Cell("eager", batch_size=3, batching=Batching.ragged)])
+    assert [request.prompt_ids for request in requests] == [
+        ("line-1", "line-2", "line-3"),
+        ("line-4", "line-5", "line-1"),  # filled up from the beginning
+    ]
+    assert requests[0].prompt_tokens == max(map(len, requests[0].prompts)) == len(requests[0].prompts[2])
+    assert requests[0].name == "line-1, line-2, line-3"
+
+
+def test_a_ragged_batch_generates_what_its_longest_asks_for(write, tokenizer):
+    lines = [{"prompt": "Hi", "max_new_tokens": n} for n in (3, 9)]
+    prompt_set = write("p.jsonl", "\n".join(map(json.dumps, lines)), max_new_tokens=None)
+    (request,) = plan(prompt_set, tokenizer, [Cell("eager", batch_size=2, batching=Batching.ragged)])
+    assert request.max_new_tokens == 9
+
+
+def test_every_batch_of_prompts_is_in_every_cell(five, tokenizer):
+    cells = [Cell("eager"), Cell("no_cache"), Cell("eager", batch_size=2, batching=Batching.ragged)]
+    requests = plan(five, tokenizer, cells)
+    assert [request.request_id for request in requests] == list(range(5 + 5 + 3))
+    assert [request.cell for request in requests] == [cells[0]] * 5 + [cells[1]] * 5 + [cells[2]] * 3
+    assert all(request.repetition == 0 for request in requests)
 
 
 # --- the user's files ---------------------------------------------
@@ -107,7 +152,7 @@ def test_jsonl(write, tokenizer):
     assert [p.max_new_tokens for p in load_prompts(prompt_set)] == [None, 3, None]
     first, second, third = plan(prompt_set, tokenizer)
     assert (first.max_new_tokens, second.max_new_tokens) == (8, 8)  # the set's word goes before the prompt's
-    assert second.token_ids == third.token_ids
+    assert second.prompts == third.prompts
     prompt_set.max_new_tokens = None
     with pytest.raises(ConfigError, match=r"^prompt_set\.max_new_tokens: not set, and the prompt 'line-1'"):
         plan(prompt_set, tokenizer)
@@ -232,7 +277,7 @@ def test_messages_that_the_chat_format_refuses(write, tokenizer):
 
 def test_a_prompt_longer_than_the_context(write, tokenizer):
     prompt_set = write("p.txt", "short\n" + "long " * 200, max_new_tokens=10)
-    needed = len(plan(prompt_set, tokenizer)[1].token_ids) + 10
+    needed = plan(prompt_set, tokenizer)[1].prompt_tokens + 10
     assert plan(prompt_set, tokenizer, max_context=needed)
     with pytest.raises(ConfigError) as caught:
         plan(prompt_set, tokenizer, max_context=needed - 1)
@@ -246,8 +291,6 @@ def test_a_prompt_longer_than_the_context(write, tokenizer):
     [
         ("prompt_set.max_new_tokens=0", "prompt_set.max_new_tokens=0"),
         ("prompt_set.limit=0", "prompt_set.limit=0"),
-        ("collect.repetitions=0", "collect.repetitions=0"),
-        ("collect.warmup=-1", "collect.warmup=-1"),
         ("+prompt_set.prompt_tokens=[0,5]", "prompt_set.prompt_tokens=[0, 5]"),
         ("+prompt_set.prompt_tokens=[5,1000000]", "prompt_set.prompt_tokens=[5, 1000000]"),
         ("+prompt_set.prompt_tokens=[5,5]", "prompt_set.prompt_tokens=[5, 5]"),
@@ -256,5 +299,5 @@ def test_a_prompt_longer_than_the_context(write, tokenizer):
 def test_counts_that_cannot_be(compose, tokenizer, override, key):
     config = compose(override)
     with pytest.raises(ConfigError) as caught:
-        plan(config.prompt_set, tokenizer, config.collect)
+        plan(config.prompt_set, tokenizer)
     assert str(caught.value).startswith(key)

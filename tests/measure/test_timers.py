@@ -24,7 +24,7 @@ class SleepyEngine(FakeEngine):
 def test_the_wall_clock_sees_what_a_step_took(request_of):
     engine = SleepyEngine(ScriptedTimer(), lambda _, index: 30.0 if index == 2 else 3.0)
     before = time.perf_counter_ns()
-    (_, rows), *_ = Collector(engine, WallTimer()).run([request_of(max_new_tokens=5)])
+    rows = Collector(WallTimer()).measure(request_of(max_new_tokens=5), engine, engine.decoder)
     wall_ms = (time.perf_counter_ns() - before) / 1e6
     assert rows["token_latency_ms"].idxmax() == 2
     assert rows["token_latency_ms"].iloc[2] >= 30

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from llmlat.config import CollectConfig, PromptSetConfig, TokenizerName
+from llmlat.config import PromptSetConfig, TokenizerName
 from llmlat.errors import ModelError
+from llmlat.measure.cells import Cell
 from llmlat.measure.prompts import plan_requests
 from llmlat.measure.tokenizers import ChatFormatError, HubTokenizer, MistralV3Tokenizer, make_tokenizer
 
@@ -54,8 +55,8 @@ def test_mistral_refuses_in_one_line(mistral):
 def test_prompt_tokens_count_what_is_fed(mistral, tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text(json.dumps({"messages": CHAT}))
-    (request,) = plan_requests(PromptSetConfig("file", str(path), 4), CollectConfig(), mistral, 1000)
-    assert list(request.token_ids) == mistral.encode_chat(CHAT)
+    (request,) = plan_requests(PromptSetConfig("file", str(path), 4), [Cell("eager")], mistral, 1000)
+    assert list(request.prompts[0]) == mistral.encode_chat(CHAT)
 
 
 # --- tokenizers of other models ---------------------------------------------

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.pipeline import Pipeline
 
 from llmlat.config import FeaturesConfig, SplitConfig, SplitName
 from llmlat.predict.fit import build_pipeline
 from llmlat.predict.results import Analysis, analyse
-from llmlat.records import COLUMNS, DECODE, PREFILL
+from llmlat.records import COLUMNS, DECODE, PREFILL, SCHEMA
 
 THESIS_TOKENS = (22, 16, 31, 56, 33, 20, 36, 38, 41, 28, 42, 40, 18, 24, 26)  # 471 in all
 FEATURES = ["prompt_tokens", "context_length"]
@@ -49,8 +50,25 @@ def rows_of(
     rows["token_latency_ms"] = latency + np.random.default_rng(seed).normal(0, 1, len(rows)) * noise_ms
     rows["first_visit"] = ~rows.duplicated(["phase", "context_length"])
     rows["completed_at_ns"] = (rows["token_latency_ms"].cumsum() * 1e6).astype("int64")
-    rows = rows[[column.name for column in COLUMNS]]
-    return rows.astype({c.name: c.dtype.to_pandas_dtype() for c in COLUMNS if c.name != "phase"})
+    return as_stored(rows)
+
+
+def as_stored(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with the columns and types of a dataset; a column that they lack is as in a plain run."""
+    plain: dict[str, Any] = {
+        "sequence_index": 0,
+        "engine": "eager",
+        "batch_size": 1,
+        "num_beams": 1,
+        "temperature": 0.0,
+        "padded_context_length": rows["context_length"],
+        "batch_context_tokens": rows["context_length"],
+        "flags": "",
+    }
+    empty = {column.name: None for column in COLUMNS if column.nullable}
+    filled = rows.assign(**{name: value for name, value in (empty | plain).items() if name not in rows})
+    stored: pd.DataFrame = pa.Table.from_pandas(filled, schema=SCHEMA, preserve_index=False).to_pandas()
+    return stored
 
 
 def _request(request_id: int, repetition: int, prompt_tokens: int, count: int, prompt: int) -> pd.DataFrame:

@@ -14,7 +14,6 @@ from llmlat.predict.evaluate import (
     error_block,
     first_visits,
     latency_summary,
-    noise_floor,
     previous_latency,
     worst_rows,
 )
@@ -103,35 +102,6 @@ def test_last_token_without_prefill_in_training_takes_the_median(three_requests:
 
 def test_baselines_of_no_test_rows(three_requests: pd.DataFrame) -> None:
     assert baselines(three_requests, three_requests, three_requests.iloc[:0])["last_token"] == NO_ROWS
-
-
-@pytest.mark.parametrize("repetitions", [2, 3, 8])
-def test_the_noise_floor_is_the_noise_that_was_put_in(make_rows: MakeRows, repetitions: int) -> None:
-    sigma = 2.0
-    rows = make_rows(range(10, 210, 10), tokens=100, repetitions=repetitions, noise_ms=sigma)
-    floor, reason = noise_floor(rows, FEATURES)
-    assert reason is None
-    assert floor is not None
-    assert floor["rmse_ms"] == pytest.approx(sigma, rel=0.05)
-    assert floor["mae_ms"] == pytest.approx(sigma * math.sqrt(2 / math.pi), rel=0.05)
-    assert (floor["n_cells"], floor["n_rows"]) == (2000, 2000 * repetitions)
-
-
-def test_cells_of_one_row_say_nothing_about_noise(make_rows: MakeRows) -> None:
-    rows = pd.concat(
-        [make_rows([10, 20], tokens=5, repetitions=2), make_rows([500], tokens=50)], ignore_index=True
-    )
-    floor, _ = noise_floor(rows, FEATURES)
-    assert floor is not None
-    assert (floor["n_cells"], floor["n_rows"]) == (10, 20)
-    assert floor["rmse_ms"] == pytest.approx(0.0, abs=1e-9)
-
-
-def test_no_floor_without_repetitions(make_rows: MakeRows) -> None:
-    floor, reason = noise_floor(make_rows([10, 200]), FEATURES)
-    assert floor is None
-    assert reason is not None
-    assert "collect.repetitions" in reason
 
 
 def test_by_phase_parts_the_errors(three_requests: pd.DataFrame) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llmlat.records import TELEMETRY
+
 INTERCEPT, PER_PROMPT, PER_CONTEXT = 38.0, -0.004, 0.011
 
 
@@ -24,6 +26,8 @@ def make_rows(n_requests: int = 10, tokens: int = 30, outlier_ms: float | None =
                     "request_id": request,
                     "prompt_id": f"prompt-{request % 10:02d}",
                     "repetition": max(request, 0) // 10,
+                    "engine": "eager",
+                    "batch_size": 1,
                     "session_id": 0,
                     "session_request": request + 1,
                     "is_warmup": request < 0,
@@ -39,10 +43,22 @@ def make_rows(n_requests: int = 10, tokens: int = 30, outlier_ms: float | None =
             )
         )
     rows = pd.concat(frames, ignore_index=True)
+    rows = rows.assign(**_machine(len(rows)), telemetry_age_ms=40.0, flags="")
     if outlier_ms is not None:
         first = rows.index[(rows["request_id"] == 0) & (rows["token_index"] == 0)]
         rows.loc[first, "token_latency_ms"] = outlier_ms
     return rows
+
+
+def _machine(n_rows: int) -> dict[str, Any]:
+    """Return telemetry of a GPU that warms up and gives way a little."""
+    at = np.linspace(0, 1, n_rows)
+    known = {
+        "sm_clock_mhz": np.round(1980 - 60 * (at > 0.6)),
+        "gpu_temperature_c": np.round(38 + 20 * at),
+        "gpu_power_w": 180 + 90 * at,
+    }
+    return {column.name: None for column in TELEMETRY} | known
 
 
 def make_predictions(rows: pd.DataFrame, step: int = 5) -> pd.DataFrame:
@@ -54,6 +70,27 @@ def make_predictions(rows: pd.DataFrame, step: int = 5) -> pd.DataFrame:
 
 def block(n: int, mae: float, rmse: float) -> dict[str, Any]:
     return {"n": n, "mae_ms": mae, "rmse_ms": rmse, "median_ae_ms": mae / 2, "r2": -0.0123, "mape": 0.0741}
+
+
+def make_cell(**changes: Any) -> dict[str, Any]:
+    """Return what one way of generating costs."""
+    return {
+        "engine": "eager",
+        "batch_size": 1,
+        "num_beams": 1,
+        "temperature": 0.0,
+        "top_k": None,
+        "top_p": None,
+        "n_requests": 10,
+        "n_steps": 300,
+        "repetitions": [2, 2],
+        "prefill_median_ms": 61.0,
+        "decode_median_ms": 38.0,
+        "decode_p5_ms": 37.0,
+        "decode_p95_ms": 40.0,
+        "tokens_per_s": 26.3,
+        **changes,
+    }
 
 
 def make_metrics(rows: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, Any]:
@@ -76,6 +113,34 @@ def make_metrics(rows: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, Any
         "engine": "eager",
         "device": "NVIDIA H200",
         "dataset_key": "0f3a9c1b2d4e",
+        "measurement": {
+            "n_sessions": 1,
+            "protocol": {"warmup": "auto", "repetitions": 2, "until_ci": "2%"},
+            "warmups": [
+                {
+                    "rule": "MSER-5",
+                    "seconds": 12.3,
+                    "n_tokens": 400,
+                    "settled": True,
+                    "settled_after_tokens": 120,
+                    "start_ratio": 2.5,
+                    "first_visit_ratio": 1.8,
+                }
+            ],
+            "telemetry": {
+                "sources": ["cpu", "nvml"],
+                "interval_ms": 100.0,
+                "n_samples": 581,
+                "sample_us": {"median": 260.0, "max": 900.0},
+                "share_of_time": 0.0026,
+            },
+            "collector_cost": {"mark_ns": 11_000.0},
+            "retries": [{"requests": 0, "tries_set_aside": 0, "flagged_to_the_end": 0}],
+            "wider_than_asked": [],
+            "not_measured": [],
+        },
+        "flags": {"n_flagged": 3, "by_reason": {"throttled": 3}, "excluded": False},
+        "cells": [make_cell()],
         "notices": [],
         "n_events": len(counted),
         "n_train": len(counted) - n_test,

@@ -20,6 +20,7 @@ FIGURES = {
     "coefficients",
     "request_trace",
     "errors",
+    "over_time",
 }
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 

@@ -1,20 +1,15 @@
-"""Sweeps on disk as jobs leave them, without running one, and a real one made once."""
+"""Sweeps on disk as jobs leave them, without running one."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from filelock import FileLock
 from sweep_metrics import metrics_of
 
 MakeJob = Callable[..., Path]
-
-MEASURED = ("prompt_set.limit=6", "prompt_set.max_new_tokens=6", "tracking=none", "name=small")
 
 
 @pytest.fixture
@@ -57,22 +52,4 @@ def grid(make_job: MakeJob) -> Path:
             overrides = [f"prompt_set={prompt_set}", f"regressor.alpha={alpha}", "tracking=none"]
             folder = make_job(number, overrides, metrics, done={"config": {"seed": 7}, "seconds": 1.5})
             number += 1
-    return folder
-
-
-@pytest.fixture(scope="session")
-def real_sweep(tmp_path_factory: pytest.TempPathFactory, worker_id: str, tiny: tuple[str, ...]) -> Path:
-    """Return a real 2 x 3 sweep of a tiny model: run once, whichever worker comes first."""
-    base = tmp_path_factory.getbasetemp()
-    root = (base if worker_id == "master" else base.parent) / "real-sweep"
-    with FileLock(f"{root}.lock"):
-        if not root.exists():
-            making = root.with_name("sweeping")
-            making.mkdir()
-            swept = ("-m", "prompt_set=short,chat", "regressor.alpha=0.1,1,10")
-            command = [sys.executable, "-m", "llmlat", *swept, *tiny, *MEASURED]
-            run = subprocess.run(command, cwd=making, capture_output=True, text=True, timeout=180)
-            assert run.returncode == 0, run.stderr
-            making.rename(root)
-    (folder,) = root.glob("multirun_sweeps/small/*")
     return folder

@@ -41,6 +41,16 @@ def test_validation_chooses_and_test_rows_only_score(grid: Path) -> None:
     assert (short.test_sd_ms, short.validation_sd_ms) == (None, None)
 
 
+def test_the_choice_stands_beside_a_guess_on_its_own_test_rows(make_job: MakeJob) -> None:
+    for number, (validation, guess) in enumerate([(2.0, 5.0), (1.0, 7.0)]):
+        block = {"mean": {"mae_ms": guess}}
+        folder = make_job(number, [f"regressor.alpha={number}"], result(validation, 3.0, baselines=block))
+    jobs = read_jobs(folder)
+    (choice,) = choose(jobs, swept_in(jobs))
+    assert choice.guess_mae_ms == 7.0
+    assert jobs["mean_guess_mae_ms"].tolist() == [5.0, 7.0]
+
+
 def test_no_change_of_the_test_errors_moves_the_choice(grid: Path) -> None:
     jobs = read_jobs(grid)
     chosen = [choice.jobs for choice in choose(jobs, KEYS)]

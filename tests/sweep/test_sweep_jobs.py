@@ -9,6 +9,7 @@ import pytest
 from sweep_metrics import metrics_of
 
 from llmlat.errors import DatasetError
+from llmlat.jobs.folder import SweepFolder
 from llmlat.sweep import read_jobs
 from llmlat.sweep.frame import swept_in
 
@@ -60,6 +61,43 @@ def test_a_job_that_was_run_again_is_what_it_became(make_job: MakeJob) -> None:
     assert list(jobs["status"]) == ["done"]
     folder = make_job(1, ["a=2"], metrics_of(), failed=failure)
     assert list(read_jobs(folder)["status"]) == ["done", "failed"], "metrics of an earlier try do not count"
+
+
+def test_where_a_sweep_keeps_outcomes_only_done_json_means_done(make_job: MakeJob) -> None:
+    make_job(0, ["a=1"], metrics_of(), done={"config": {}, "seconds": 2})
+    folder = make_job(1, ["a=2"], metrics_of())
+    assert list(read_jobs(folder)["status"]) == ["done", "done"], "an older sweep"
+    SweepFolder(folder).begin_command(None, ["a"])
+    log = "2026-01-01 10:00:00,000 ERROR llmlat: error: of an earlier try\n"
+    (folder / "1" / "llmlat.log").write_text(log)
+    jobs = read_jobs(folder)
+    assert list(jobs["status"]) == ["done", "killed"]
+    assert jobs["mae_ms"].isna().tolist() == [False, True]
+    assert jobs["error"].isna().all()
+
+
+def test_jobs_that_were_never_begun_have_rows_with_their_overrides(make_job: MakeJob) -> None:
+    folder = make_job(0, ["+experiment=e", "regressor.alpha=1"], metrics_of(), done={"config": {}})
+    sweep = SweepFolder(folder)
+    alphas = ("10", "1", "1e2", "3")
+    planned = [["+experiment=e", f"regressor.alpha={alpha}"] for alpha in alphas]
+    sweep.begin_command(planned, ["regressor.alpha"])
+    # 1 was run by an earlier command, and has not had its turn in this one; 10 has a folder, and no more.
+    assert sweep.subfolder(0, {"alpha": 10}) == "1"
+    sweep.note_lost(3, ["its process was killed", "line 1", "line 2"])
+    jobs = read_jobs(folder)
+    assert swept_in(jobs) == ["regressor.alpha"]
+    assert list(jobs["job"]) == ["0", "1", "2", "3"]
+    assert list(jobs["regressor.alpha"]) == [1, 10, 100, 3]
+    assert list(jobs["status"]) == ["done", "not begun", "not begun", "killed"]
+    assert (jobs["error"][3], jobs["traceback_tail"][3]) == ("its process was killed", "line 1\nline 2")
+    sweep.begin_command([], [])
+    assert list(read_jobs(folder)["job"]) == ["0"], "another command, without them"
+
+
+def test_a_sweep_of_which_nothing_was_begun_is_known_too(tmp_path: Path) -> None:
+    SweepFolder(tmp_path).begin_command([["a=1"], ["a=2"]], ["a"])
+    assert list(read_jobs(tmp_path)["status"]) == ["not begun"] * 2
 
 
 def test_a_damaged_result_costs_only_its_own_job(make_job: MakeJob) -> None:

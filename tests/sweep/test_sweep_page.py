@@ -10,6 +10,7 @@ import pytest
 from chromium import CHROMIUM, Browser
 from sweep_metrics import metrics_of
 
+from llmlat.jobs.folder import SweepFolder
 from llmlat.sweep import summarise
 
 MakeJob = Callable[..., Path]
@@ -131,6 +132,23 @@ def test_of_many_failures_the_first_are_told_at_length(make_job: MakeJob) -> Non
     assert page.tags.count("details") == 20
     assert "And 3 more, with their reasons in the table." in page.text
     assert page.text.count("E: broke") == 20 + 23 + 1
+
+
+def test_jobs_not_begun_are_told_apart(make_job: MakeJob) -> None:
+    folder = make_job(0, ["regressor.alpha=1"], metrics_of(), done={"config": {}})
+    SweepFolder(folder).begin_command([[f"regressor.alpha={n}"] for n in (1, 2, 3)], ["regressor.alpha"])
+    page = page_of(folder)
+    assert "1 done and 2 not begun" in page.text
+    assert "2 not begun of 3 jobs." in page.text
+    assert "the sweep ended before its turn" in page.text
+    assert "its own log" not in page.text
+    assert (folder / "sweep.html").read_text(encoding="utf-8").count('<tr class="not-begun">') == 2
+
+
+def test_a_guess_is_shown_where_it_is_known(make_job: MakeJob) -> None:
+    page = page_of(make_job(0, ["regressor.alpha=1"], metrics_of(baselines={"mean": {"mae_ms": 7.5}})))
+    assert "guessing the mean, MAE, ms" in page.text
+    assert "7.500" in page.text
 
 
 def test_without_validation_no_setting_is_named(make_job: MakeJob) -> None:

@@ -134,8 +134,21 @@ def test_every_panel_refers_to_what_a_run_logs(sweep: Path, jobs: pd.DataFrame):
     jobs["validation_mae_ms"] = None  # The small run of these tests has none.
     left, spec = ReadBack(sweep / "0"), offline(sweep, jobs)
 
-    keys = set(_keys(spec))
+    keys = {key for key in _keys(spec) if key not in DRAWN_BY_WHOLE_RUNS}
     assert {"summary:mae_ms", "config:regressor.value.alpha", "summary:figures/coefficients"} <= keys
+    _assert_logged(keys, left)
+    assert left.run["run_group"] == GROUP
+    (chart,) = panels(spec, "Vega2")
+    columns, _ = left.table("prediction_rows")
+    assert set(chart["fieldSettings"].values()) <= set(columns)
+
+
+# The small run of these tests draws one figure.
+DRAWN_BY_WHOLE_RUNS = {"summary:figures/predicted_against_measured", "summary:figures/latency_by_context"}
+
+
+def _assert_logged(keys: set[str], left: ReadBack) -> None:
+    """Have every key of a panel be among what a run has logged."""
     for key in keys:
         section, _, name = key.partition(":")
         if section == "summary":
@@ -145,10 +158,23 @@ def test_every_panel_refers_to_what_a_run_logs(sweep: Path, jobs: pd.DataFrame):
             node = left.config[first]
             for part in rest.strip(".").split("."):
                 node = node[part]
-    assert left.run["run_group"] == GROUP
-    (chart,) = panels(spec, "Vega2")
-    columns, _ = left.table("prediction_rows")
-    assert set(chart["fieldSettings"].values()) <= set(columns)
+
+
+def test_a_real_sweep_is_one_group_of_runs_that_its_spec_refers_to(real_sweep: Path):
+    runs = [ReadBack(real_sweep / str(job)) for job in range(6)]
+    spec = spec_of(real_sweep)
+
+    (group,) = {run.run["run_group"] for run in runs}
+    assert {grid["runSets"][0]["filters"]["filters"][0]["value"] for grid in grids(spec)} == {group}
+    assert group == f"small-{real_sweep.name}"
+    assert [run.exit_code for run in runs] == [0] * 6
+    for job, run in enumerate(runs):
+        metrics = json.loads((real_sweep / str(job) / "metrics.json").read_text())
+        assert run.summary["mae_ms"] == metrics["mae_ms"]
+    settings = [(run.config["prompt_set"]["name"], run.config["regressor"]["alpha"]) for run in runs]
+    assert settings == [(name, alpha) for name in ("short", "chat") for alpha in (0.1, 1, 10)]
+    assert "6 jobs of **small**: 6 done." in text_of(spec)
+    _assert_logged(set(_keys(spec)), runs[0])
 
 
 def _keys(spec: dict[str, Any]) -> Iterator[str]:
@@ -159,8 +185,7 @@ def _keys(spec: dict[str, Any]) -> Iterator[str]:
     for config_ in panels(spec, "Parallel Coordinates Plot"):
         yield from (column["accessor"] for column in config_["columns"])
     for config_ in panels(spec, "Media Browser"):
-        # The small run of these tests draws one figure; the others are asked for by the same names.
-        yield from (f"summary:{key}" for key in config_["mediaKeys"] if key == "figures/coefficients")
+        yield from (f"summary:{key}" for key in config_["mediaKeys"])
     for config_ in panels(spec, "Vega2"):
         (run_sets,) = config_["userQuery"]["queryFields"]
         yield f"summary:{run_sets['fields'][0]['args'][0]['value']}"

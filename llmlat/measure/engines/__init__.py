@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 import torch
 
+Choice = tuple[torch.Tensor, torch.Tensor | None]
+"""The ids that are fed next, and which row each of them continues; None where every row goes on itself."""
+
 
 class Decoder(Protocol):
     """How the next tokens are chosen from the logits; it runs inside the timed step, as it does when serving.
@@ -15,7 +18,7 @@ class Decoder(Protocol):
     Attributes
     ----------
     num_beams : int
-        Rows that each sequence takes in the model's batch.
+        Rows that each sequence takes in the model's batch, side by side, from the prompt on.
     """
 
     num_beams: int
@@ -23,7 +26,7 @@ class Decoder(Protocol):
     def begin(self, n_sequences: int, max_new_tokens: int, seed: int) -> None:
         """Get ready for a fresh request; not timed."""
 
-    def choose(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def choose(self, logits: torch.Tensor) -> Choice:
         """Map logits of shape (rows, vocabulary) to the ids that are fed next, shape (rows, 1).
 
         The second value is None, or, where rows change places, the row that each one continues, shape
@@ -33,13 +36,16 @@ class Decoder(Protocol):
     def is_finished(self) -> bool:
         """Whether every sequence has come to its end; asked after each step where requests may end early."""
 
-    def tokens(self, steps: Sequence[torch.Tensor]) -> list[list[int]]:
-        """Return the tokens of each sequence, without what comes after its end; not timed.
+    def tokens(self, steps: Sequence[torch.Tensor]) -> list[list[int | None]]:
+        """Return the tokens of each sequence, one a step that was taken for it; not timed.
+
+        A sequence that is at its end has no more of them. One that is searched on, for a better one, keeps a
+        None for each step beyond. Without a step there are no sequences.
 
         Parameters
         ----------
         steps : sequence of Tensor
-            What each step returned, shape (rows, 1).
+            What each step returned, shape (rows, 1); of a request that broke off, the steps until then.
         """
 
 

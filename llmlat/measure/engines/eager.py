@@ -8,6 +8,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from llmlat.measure.engines import Decoder
+from llmlat.measure.engines.batch import NoPadding, Padding, side_by_side
 
 
 @dataclass
@@ -15,7 +16,9 @@ class EagerState:
     """A request under way: what goes into the next step, and the keys and values of all before it."""
 
     input_ids: torch.Tensor
+    padding: Padding | NoPadding
     cache: Any
+    cached: int = 0
 
 
 class EagerEngine:
@@ -35,20 +38,28 @@ class EagerEngine:
 
     def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> EagerState:
         """Put the prompts on the device, beside an empty cache."""
-        input_ids = torch.tensor([list(prompt) for prompt in prompts], device=self.model.device)
-        return EagerState(input_ids, DynamicCache(config=self.model.config))
+        input_ids, padding = side_by_side(prompts, max_new_tokens, self.decoder.num_beams, self.model.device)
+        return EagerState(input_ids, padding, DynamicCache(config=self.model.config))
 
     def prefill(self, state: EagerState) -> torch.Tensor:
-        """Process the whole prompt and return token 0."""
+        """Process the whole prompts and return token 0 of each."""
         return self._forward(state)
 
     def decode_one_token(self, state: EagerState) -> torch.Tensor:
-        """Process the token before and return the next."""
+        """Process the tokens before and return the next."""
         return self._forward(state)
 
     def _forward(self, state: EagerState) -> torch.Tensor:
+        end = state.cached + state.input_ids.shape[1]
         output = self.model(
-            input_ids=state.input_ids, past_key_values=state.cache, use_cache=True, logits_to_keep=1
+            input_ids=state.input_ids,
+            past_key_values=state.cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **state.padding.between(state.cached, end),
         )
-        state.input_ids, _ = self.decoder.choose(output.logits[:, -1])
+        state.cached = end
+        state.input_ids, source = self.decoder.choose(output.logits[:, -1])
+        if source is not None:
+            state.cache.reorder_cache(source)
         return state.input_ids

@@ -4,20 +4,24 @@
 of anything behind it, can assert latencies to the nanosecond.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from llmlat.measure.decoding import Greedy
+from llmlat.measure.engines import Decoder
 from llmlat.measure.timers import StepTimes
+
+_VOCABULARY = 16
 
 
 @dataclass
 class FakeState:
     """A request under way: how long its longest prompt is, and how many steps it has taken."""
 
-    n_sequences: int
+    rows: int
     prompt_tokens: int
     generated: int = 0
 
@@ -53,6 +57,35 @@ class ScriptedTimer:
         return StepTimes(marks, np.full(max(len(marks) - 1, 0), np.nan))
 
 
+class ScriptedDecoder(Greedy):
+    """Generates scripted tokens, whatever the logits.
+
+    Parameters
+    ----------
+    token_id : callable or int, default=7
+        The id of every token, or a function that maps (sequence_index, token_index) to it.
+    eos_ids : collection of int, optional
+        Tokens that end a sequence.
+    """
+
+    def __init__(self, token_id: Callable[[int, int], int] | int = 7, eos_ids: Collection[int] = ()) -> None:
+        super().__init__(eos_ids)
+        self.token_id = token_id
+        self._generated = 0
+
+    def begin(self, n_sequences: int, max_new_tokens: int, seed: int) -> None:
+        """Go back to the script's beginning."""
+        super().begin(n_sequences, max_new_tokens, seed)
+        self._generated = 0
+
+    def _draw(self, logits: torch.Tensor) -> torch.Tensor:
+        step, self._generated = self._generated, self._generated + 1
+        token_id = self.token_id
+        if isinstance(token_id, int):
+            return torch.full((len(logits), 1), token_id)
+        return torch.tensor([[token_id(sequence, step)] for sequence in range(len(logits))])
+
+
 class FakeEngine:
     """Generates tokens in a scripted time.
 
@@ -61,22 +94,25 @@ class FakeEngine:
     timer : ScriptedTimer
         The clock that steps move.
     latency_ms : callable
-        Maps (prompt_tokens, token_index) to the step's latency in milliseconds. It may raise, to break a
-        request off.
-    token_id : int, default=7
-        The id of every generated token.
+        Maps (prompt_tokens, token_index) to the step's latency in milliseconds; prompt_tokens is the longest
+        prompt's. It may raise, to break a request off.
+    decoder : Decoder, optional
+        Chooses the tokens, from logits that are all alike; a `ScriptedDecoder` where there is none.
     """
 
     def __init__(
-        self, timer: ScriptedTimer, latency_ms: Callable[[int, int], float], token_id: int = 7
+        self,
+        timer: ScriptedTimer,
+        latency_ms: Callable[[int, int], float],
+        decoder: Decoder | None = None,
     ) -> None:
         self.timer = timer
         self.latency_ms = latency_ms
-        self.token_id = token_id
+        self.decoder: Decoder = decoder or ScriptedDecoder()
 
     def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> FakeState:
         """Return the state of a fresh request."""
-        return FakeState(len(prompts), max(map(len, prompts)))
+        return FakeState(len(prompts) * self.decoder.num_beams, max(map(len, prompts)))
 
     def prefill(self, state: FakeState) -> torch.Tensor:
         """Let the time of token 0 pass."""
@@ -86,4 +122,5 @@ class FakeEngine:
         """Let the next step's time pass."""
         self.timer.advance(self.latency_ms(state.prompt_tokens, state.generated))
         state.generated += 1
-        return torch.full((state.n_sequences, 1), self.token_id)
+        ids, _ = self.decoder.choose(torch.zeros(state.rows, _VOCABULARY))
+        return ids

@@ -7,18 +7,20 @@ import torch
 from transformers import PreTrainedModel
 
 from llmlat.measure.engines import Decoder
+from llmlat.measure.engines.batch import NoPadding, Padding, side_by_side
 
 
 @dataclass
 class NoCacheState:
-    """A request under way: a buffer for the whole sequence, and how much of it is filled."""
+    """A request under way: a buffer for the whole sequences, and how much of it is filled."""
 
-    sequence: torch.Tensor
+    sequences: torch.Tensor
+    padding: Padding | NoPadding
     length: int
 
 
 class NoCacheEngine:
-    """Decodes by running the whole sequence at every step.
+    """Decodes by running the whole sequences at every step.
 
     Parameters
     ----------
@@ -34,25 +36,29 @@ class NoCacheEngine:
 
     def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> NoCacheState:
         """Put the prompts at the front of a buffer that holds the finished sequences."""
-        input_ids = torch.tensor([list(prompt) for prompt in prompts], device=self.model.device)
-        prompt_tokens = input_ids.shape[1]
-        sequence = torch.zeros(
-            (len(prompts), prompt_tokens + max_new_tokens), dtype=torch.long, device=self.model.device
-        )
-        sequence[:, :prompt_tokens] = input_ids
-        return NoCacheState(sequence, prompt_tokens)
+        input_ids, padding = side_by_side(prompts, max_new_tokens, self.decoder.num_beams, self.model.device)
+        rows, length = input_ids.shape
+        sequences = torch.cat([input_ids, input_ids.new_zeros(rows, max_new_tokens)], dim=1)
+        return NoCacheState(sequences, padding, length)
 
     def prefill(self, state: NoCacheState) -> torch.Tensor:
-        """Process the whole prompt and return token 0."""
+        """Process the whole prompts and return token 0 of each."""
         return self._forward(state)
 
     def decode_one_token(self, state: NoCacheState) -> torch.Tensor:
-        """Process prompt and generated tokens again and return the next."""
+        """Process prompts and generated tokens again and return the next."""
         return self._forward(state)
 
     def _forward(self, state: NoCacheState) -> torch.Tensor:
-        output = self.model(input_ids=state.sequence[:, : state.length], use_cache=False, logits_to_keep=1)
-        next_ids, _ = self.decoder.choose(output.logits[:, -1])
-        state.sequence[:, state.length : state.length + 1] = next_ids
+        output = self.model(
+            input_ids=state.sequences[:, : state.length],
+            use_cache=False,
+            logits_to_keep=1,
+            **state.padding.between(0, state.length),
+        )
+        next_ids, source = self.decoder.choose(output.logits[:, -1])
+        if source is not None:
+            state.sequences = state.sequences.index_select(0, source)
+        state.sequences[:, state.length : state.length + 1] = next_ids
         state.length += 1
         return next_ids

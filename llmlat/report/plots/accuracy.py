@@ -13,14 +13,13 @@ from llmlat.report import style
 from llmlat.report.plots.axes import (
     CAP,
     context_axis,
-    key,
-    legend,
     log_axis,
-    new_figure,
     plain_ticks,
     points,
     sampled,
 )
+from llmlat.report.plots.layout import finish, new_figure
+from llmlat.report.plots.legend import key
 from llmlat.report.plots.plot import Plot
 from llmlat.report.wording import count, counted, ms
 
@@ -36,7 +35,7 @@ def predicted_against_measured(predictions: pd.DataFrame) -> Plot:
     frame = sampled(predictions, _far(predictions[TARGET]))
     figure = new_figure()
     present = [phase for phase in PHASES if (frame["phase"] == phase).any()]
-    grid = figure.add_gridspec(1, len(present), wspace=0.06)
+    grid = figure.add_gridspec(1, len(present))
     remarks = []
     for place, phase in enumerate(present):
         axes = figure.add_subplot(grid[place])
@@ -44,7 +43,7 @@ def predicted_against_measured(predictions: pd.DataFrame) -> Plot:
         axes.set_xlabel("measured, ms")
         if place == 0:
             axes.set_ylabel("predicted, ms")
-    legend(figure, [*_keys(frame), key(style.LINE, "a perfect prediction", line=True)])
+    finish(figure, [*_keys(frame), key(style.LINE, "a perfect prediction", line=True)])
     start = "Each point is a test token: above the line the prediction was too long, below it too short."
     return Plot(name, title, " ".join([start, *remarks, *_cap_words(predictions)]), figure)
 
@@ -58,7 +57,7 @@ def _compare(axes: Axes, frame: pd.DataFrame, phase: str) -> list[str]:
         if wide:
             log_axis(axes, which, low, high, ticks=4)
         else:
-            plain_ticks(axes, which)
+            plain_ticks(axes, which, most=4)
     axes.set(xlim=(low, high), ylim=(low, high))
     axes.plot([low, high], [low, high], color=style.LINE, linewidth=1.1, zorder=2)
     name, marker, size = PHASES[phase]
@@ -87,7 +86,7 @@ def residuals(predictions: pd.DataFrame) -> Plot:
     left = predictions.assign(residual_ms=predictions[TARGET] - predictions["predicted_ms"])
     frame = sampled(left, _far(left["residual_ms"].abs()))
     figure = new_figure()
-    grid = figure.add_gridspec(1, 2, width_ratios=(3.0, 1.0), wspace=0.03)
+    grid = figure.add_gridspec(1, 2, width_ratios=(3.0, 1.0))
     axes = figure.add_subplot(grid[0])
     side = figure.add_subplot(grid[1], sharey=axes)
     threshold = _scale(axes, left["residual_ms"])
@@ -97,7 +96,7 @@ def residuals(predictions: pd.DataFrame) -> Plot:
     _histogram(side, left, threshold)
     context_axis(axes, left["context_length"])
     axes.set_ylabel("measured less predicted, ms")
-    legend(figure, _keys(frame))
+    finish(figure, _keys(frame))
     return Plot(name, title, _residual_caption(left, threshold), figure)
 
 
@@ -137,9 +136,16 @@ def _histogram(axes: Axes, left: pd.DataFrame, threshold: float | None) -> None:
     transform = axes.yaxis.get_transform()
     ends = transform.transform(np.array([low, high]))
     edges = transform.inverted().transform(np.linspace(ends[0], ends[1], 41))
-    groups = [left.loc[left["phase"] == phase, "residual_ms"].to_numpy() for phase in PHASES]
-    colours = [style.PHASE_COLOURS[phase] for phase in PHASES]
-    axes.hist(groups, bins=edges.tolist(), orientation="horizontal", stacked=True, color=colours, zorder=3)
+    below = np.zeros(len(edges) - 1)
+    for phase in PHASES:
+        n, _ = np.histogram(left.loc[left["phase"] == phase, "residual_ms"], edges)
+        colour = style.PHASE_COLOURS[phase]
+        # A shape each, where a histogram would be a rectangle for each bin.
+        axes.stairs(
+            below + n, edges, baseline=below, orientation="horizontal", fill=True, color=colour, zorder=3
+        )
+        below = below + n
+    axes.set_xlim(0.0, 1.05 * float(below.max()))
     axes.set_xlabel("test tokens")
     axes.tick_params(labelleft=False)
     axes.xaxis.set_major_locator(_few())

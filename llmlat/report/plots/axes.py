@@ -1,27 +1,19 @@
-"""Axes that survive an outlier, and the few marks that the plots share."""
+"""Axes that survive an outlier, and the points on them."""
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import AutoLocator, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from llmlat.report import style
 from llmlat.report.wording import MINUS, number
 
-SIZE = (5.0, 3.7)
 MANY = 1_200  # above so many points a layer is a picture inside the SVG, not a shape each
 WIDE = 60  # contexts that span more than this ratio are drawn on a log scale
 CAP = 40_000  # above so many points a layer is sampled, and says so
-
-
-def new_figure(height: float = SIZE[1]) -> Figure:
-    """Return an empty figure that lays itself out."""
-    return Figure(figsize=(SIZE[0], height), layout="constrained")
 
 
 def fence(values: pd.Series) -> float:
@@ -44,7 +36,7 @@ def broken(figure: Figure, values: pd.Series, border: float) -> tuple[Axes, Axes
         axes = figure.add_subplot()
         axes.set_ylim(low - margin, high + margin)
         return axes, None
-    grid = figure.add_gridspec(2, 1, height_ratios=(1.0, 2.6), hspace=0.02)
+    grid = figure.add_gridspec(2, 1, height_ratios=(1.0, 2.6))
     main = figure.add_subplot(grid[1])
     strip = figure.add_subplot(grid[0], sharex=main)
     main.set_ylim(low - margin, high + margin)
@@ -61,7 +53,6 @@ def log_axis(axes: Axes, which: str, low: float, high: float, ticks: int = 6) ->
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
     axis.set_major_locator(FixedLocator(log_ticks(low, high, ticks)))
     axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
     plain_ticks(axes, which)
 
 
@@ -90,9 +81,20 @@ def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
     return inside[:: math.ceil(len(inside) / most)]
 
 
-def plain_ticks(axes: Axes, which: str) -> None:
-    """Spell ticks as the text does: thousands separated, a true minus, no exponents."""
+def plain_ticks(axes: Axes, which: str, most: int = 6) -> None:
+    """Spell ticks as the text does: thousands separated, a true minus, no exponents; few where none are set.
+
+    Parameters
+    ----------
+    axes : Axes
+    which : str
+        x or y.
+    most : int
+        At most so many steps between ticks, which matplotlib would choose.
+    """
     axis = axes.xaxis if which == "x" else axes.yaxis
+    if isinstance(axis.get_major_locator(), AutoLocator):
+        axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
 
 
@@ -116,6 +118,8 @@ def sampled(frame: pd.DataFrame, keep: pd.Series) -> pd.DataFrame:
 
 def points(axes: Axes, x: pd.Series, y: pd.Series, colour: str, marker: str = "o", size: float = 3.2) -> None:
     """Draw points without joining them; many of them as one picture."""
+    if x.empty:
+        return
     many = len(x) > MANY
     axes.plot(
         x.to_numpy(),
@@ -132,37 +136,7 @@ def points(axes: Axes, x: pd.Series, y: pd.Series, colour: str, marker: str = "o
     )
 
 
-def key(colour: str, label: str, marker: str = "o", line: bool = False) -> Line2D:
-    """Return a legend entry."""
-    if line:
-        return Line2D([], [], color=colour, linewidth=1.4, label=label)
-    return Line2D(
-        [],
-        [],
-        linestyle="none",
-        marker=marker,
-        color=colour,
-        markeredgecolor="none",
-        markersize=5.0,
-        label=label,
-    )
-
-
-def legend(figure: Figure, entries: Iterable[Line2D], columns: int = 3) -> None:
-    """Put the legend above the axes, where it covers nothing."""
-    handles = list(entries)
-    figure.legend(
-        handles=handles,
-        loc="outside upper left",
-        ncols=min(columns, len(handles)),
-        columnspacing=1.4,
-        handlelength=1.5,
-        handletextpad=0.4,
-        borderaxespad=0.2,
-    )
-
-
-def shown_name(name: object) -> str:
-    """Return a prompt's name as a figure can show it: the font's own letters, and not too many."""
+def shown_name(name: object, most: int = 28) -> str:
+    """Return a name as a figure can show it: the font's own letters, and at most so many."""
     text = "".join(letter if letter.isprintable() and ord(letter) < 0x250 else "?" for letter in str(name))
-    return text if len(text) <= 28 else f"{text[:27]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"

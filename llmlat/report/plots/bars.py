@@ -6,9 +6,14 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from llmlat.report import style, wording
-from llmlat.report.plots.axes import key, legend, new_figure, plain_ticks
+from llmlat.report.plots.axes import plain_ticks, shown_name
+from llmlat.report.plots.layout import WIDTH, finish, new_figure
+from llmlat.report.plots.legend import key
 from llmlat.report.plots.plot import Plot
 from llmlat.report.wording import is_number, ms, number, signed
+
+VALUE_SIZE = 8.0
+LONGEST = 34  # letters of an input's name, so that its bar has room
 
 
 def coefficients(metrics: Mapping[str, Any]) -> Plot:
@@ -24,20 +29,17 @@ def coefficients(metrics: Mapping[str, Any]) -> Plot:
     figure = new_figure(max(2.2, 0.9 + 0.62 * len(names)))
     axes = figure.add_subplot()
     shift = 0.19 if theirs else 0.0
-    _bars(
-        axes,
-        [i - shift for i in range(len(names))],
-        [ours.get(n, {}).get("scaled_ms") for n in names],
-        style.DECODE,
-    )
+    values = [ours.get(n, {}).get("scaled_ms") for n in names]
+    _bars(axes, [i - shift for i in range(len(names))], values, style.DECODE)
     if theirs:
         _bars(axes, [i + shift for i in range(len(names))], [theirs.get(n) for n in names], style.THEIRS)
-        legend(figure, [key(style.DECODE, "ours", "s"), key(style.THEIRS, "the thesis", "s")])
+    shown = [shown_name(name, LONGEST) for name in names]
     axes.axvline(0.0, color=style.LINE, linewidth=1.0, zorder=4)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), shown)
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.set_xlabel("ms for one standard deviation of the input")
-    _finish(axes)
+    _bare(axes, _width(shown, 1))
+    finish(figure, [key(style.DECODE, "ours", "s"), key(style.THEIRS, "the thesis", "s")] if theirs else [])
     caption = (
         "Each bar is one scaled coefficient. Inputs that move together share their effect: read them as a "
         "pair, not one by one."
@@ -61,18 +63,27 @@ def _spell(axes: Axes, text: str, value: float, place: float) -> None:
         textcoords="offset points",
         va="center",
         ha="right" if value < 0 else "left",
-        fontsize=8.0,
+        fontsize=VALUE_SIZE,
         zorder=6,
         bbox={"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.8},
     )
 
 
-def _finish(axes: Axes) -> None:
-    axes.margins(x=0.22)
+def _width(names: Sequence[str], n_axes: int) -> float:
+    """Return about how wide axes are, in points, with names beside the first of them."""
+    widest = max(style.width_of(name, style.RC["font.size"]) for name in names)
+    return float((WIDTH * style.POINTS - widest) / n_axes - 30.0)
+
+
+def _bare(axes: Axes, width: float) -> None:
+    """Leave room for the values beyond the bars, and draw nothing for the bars' own axis but their names."""
+    spelled = [style.width_of(text.get_text(), VALUE_SIZE) + 8.0 for text in axes.texts]
+    share = min(0.35, max(spelled, default=0.0) / width)
+    axes.margins(x=share / (1.0 - 2.0 * share))
     axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0, labelcolor=style.INK)
+    axes.tick_params(axis="y", labelcolor=style.INK)
     axes.spines["left"].set_visible(False)
-    plain_ticks(axes, "x")
+    plain_ticks(axes, "x", most=4)
 
 
 def errors(metrics: Mapping[str, Any]) -> Plot:
@@ -80,32 +91,34 @@ def errors(metrics: Mapping[str, Any]) -> Plot:
     floor = metrics.get("noise_floor")
     bars = [("this fit", metrics, style.DECODE)]
     bars += [(wording.BASELINES.get(k, k), v, style.GUESS) for k, v in metrics["baselines"].items() if v]
+    names = [name for name, _, _ in bars]
     figure = new_figure(1.3 + 0.4 * len(bars))
-    grid = figure.add_gridspec(1, 2, wspace=0.06)
+    grid = figure.add_gridspec(1, 2)
     for column, (field, label) in enumerate((("mae_ms", "average miss (MAE), ms"), ("rmse_ms", "RMSE, ms"))):
         axes = figure.add_subplot(grid[column])
-        _error_bars(axes, [(block.get(field), colour) for _, block, colour in bars])
-        axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
+        _error_bars(axes, [(block.get(field), colour) for _, block, colour in bars], _width(names, 2))
+        axes.set_yticks(range(len(bars)), names)
         axes.tick_params(labelleft=column == 0)
         axes.set_xlabel(label)
         if floor and is_number(floor.get(field)):
             axes.axvline(floor[field], color=style.FLOOR, linewidth=1.6, zorder=5)
-    if floor:
-        legend(
-            figure,
-            [key(style.FLOOR, f"noise floor, {ms(floor['mae_ms'])} and {ms(floor['rmse_ms'])}", line=True)],
-        )
+    finish(figure, [key(style.FLOOR, _floor_words(floor), line=True)] if floor else [])
     return Plot("errors", "The error beside simple guesses", _error_caption(metrics), figure)
 
 
-def _error_bars(axes: Axes, bars: Sequence[tuple[Any, str]]) -> None:
-    for place, (value, colour) in enumerate(bars):
-        if is_number(value):
-            axes.barh(place, value, height=0.6, color=colour, zorder=3)
-            _spell(axes, number(value), value, place)
+def _error_bars(axes: Axes, bars: Sequence[tuple[Any, str]], width: float) -> None:
+    known = [(place, float(value), colour) for place, (value, colour) in enumerate(bars) if is_number(value)]
+    places, values, colours = zip(*known, strict=True) if known else ((), (), ())
+    axes.barh(places, values, height=0.6, color=colours, zorder=3)
+    for place, value in zip(places, values, strict=True):
+        _spell(axes, number(value), value, place)
     axes.set_ylim(len(bars) - 0.5, -0.5)
-    _finish(axes)
+    _bare(axes, width)
     axes.set_xlim(left=0.0)
+
+
+def _floor_words(floor: Mapping[str, Any]) -> str:
+    return f"noise floor, {ms(floor['mae_ms'])} and {ms(floor['rmse_ms'])}"
 
 
 def _error_caption(metrics: Mapping[str, Any]) -> str:

@@ -15,14 +15,13 @@ from llmlat.report.plots.axes import (
     broken,
     context_axis,
     fence,
-    key,
-    legend,
-    new_figure,
     plain_ticks,
     points,
     sampled,
 )
 from llmlat.report.plots.fitted import with_predictions
+from llmlat.report.plots.layout import finish, new_figure
+from llmlat.report.plots.legend import key
 from llmlat.report.plots.plot import Plot
 from llmlat.report.wording import DASH, count, ms
 
@@ -52,7 +51,7 @@ def latency_by_context(metrics: Mapping[str, Any], rows: pd.DataFrame, predictio
     slow = rows[rows[TARGET] > border]
     if strip is not None:
         strip.set_title(f"{_slow_words(slow, rows)} · log scale", color=style.MUTED, fontsize=7.8)
-    legend(figure, _keys(groups, rows), columns=4)
+    finish(figure, _keys(groups, rows), columns=4)
     return Plot(NAME, TITLE, _caption(rows, shown, slow, border, everywhere), figure)
 
 

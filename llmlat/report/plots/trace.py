@@ -8,8 +8,10 @@ from matplotlib.axes import Axes
 
 from llmlat.records import PREFILL, TARGET
 from llmlat.report import style
-from llmlat.report.plots.axes import fence, key, legend, new_figure, plain_ticks, points, shown_name
+from llmlat.report.plots.axes import fence, plain_ticks, points, shown_name
 from llmlat.report.plots.fitted import fitted
+from llmlat.report.plots.layout import finish, new_figure
+from llmlat.report.plots.legend import key
 from llmlat.report.plots.plot import Plot
 from llmlat.report.wording import ms
 
@@ -34,7 +36,7 @@ def request_trace(metrics: Mapping[str, Any], rows: pd.DataFrame, predictions: p
         axes.set_title(f"{why}: request {request}, {prompt}")
         axes.set_ylabel("ms")
     axes.set_xlabel("generated token")
-    legend(figure, _keys(predicted is not None))
+    finish(figure, _keys(predicted is not None))
     return Plot(NAME, TITLE, _caption(notes, predicted is not None), figure)
 
 
@@ -74,7 +76,7 @@ def _draw(axes: Axes, trace: pd.DataFrame, overlay: pd.DataFrame) -> list[str]:
     _draw_overlay(axes, overlay, len(overlay) == len(trace))
     axes.set_ylim(low - margin, high + 1.6 * margin)
     plain_ticks(axes, "x")
-    plain_ticks(axes, "y")
+    plain_ticks(axes, "y", most=4)
     _mark_beyond(axes, beyond, high + 1.6 * margin)
     return [ms(value) for value in beyond[TARGET]]
 
@@ -91,17 +93,26 @@ def _draw_overlay(axes: Axes, overlay: pd.DataFrame, whole: bool) -> None:
 
 def _mark_beyond(axes: Axes, beyond: pd.DataFrame, edge: float) -> None:
     """Mark rows above the axes on its upper edge; spell the largest."""
-    colours = [style.PREFILL if phase == PREFILL else style.DECODE for phase in beyond["phase"]]
-    for token, colour in zip(beyond["token_index"], colours, strict=True):
+    for phase, part in beyond.groupby("phase"):
         axes.plot(
-            [token], [edge], marker="^", markersize=6, color=colour, linestyle="none", clip_on=False, zorder=6
+            part["token_index"].to_numpy(),
+            [edge] * len(part),
+            marker="^",
+            markersize=6,
+            color=style.PREFILL if phase == PREFILL else style.DECODE,
+            linestyle="none",
+            clip_on=False,
+            zorder=6,
         )
     for row in beyond.nlargest(1, TARGET).itertuples():
+        token = float(str(row.token_index))
+        is_late = token > 0.8 * axes.get_xlim()[1]
         axes.annotate(
             ms(getattr(row, TARGET)),
-            (float(str(row.token_index)), edge),
-            xytext=(7, -7),
+            (token, edge),
+            xytext=(-7 if is_late else 7, -7),
             textcoords="offset points",
+            ha="right" if is_late else "left",
             fontsize=8.0,
         )
 

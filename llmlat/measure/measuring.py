@@ -1,0 +1,193 @@
+"""What one process measures into a dataset, between loading the model and letting it go.
+
+Files, telemetry, progress and tracking come between requests, never within one.
+"""
+
+import gc
+import logging
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from llmlat.config import Config
+from llmlat.dataset import Dataset
+from llmlat.measure.agenda import Agenda
+from llmlat.measure.cells import Cell
+from llmlat.measure.collect import Collector, RequestBrokenOffError
+from llmlat.measure.device import is_out_of_memory
+from llmlat.measure.generators import Generators
+from llmlat.measure.memory import Misfits
+from llmlat.measure.prompts import Request
+from llmlat.measure.retries import NOT_SETTLED, Retries, with_flag
+from llmlat.measure.telemetry import Telemetry
+from llmlat.measure.warmup import OTHER_CELL_STEPS, WarmUp, fixed, settle
+
+log = logging.getLogger(__name__)
+
+OnRequest = Callable[[Request, pd.DataFrame], None]
+
+
+class Measuring:
+    """Warms up, and measures what is on the agenda.
+
+    Parameters
+    ----------
+    config : Config
+    dataset : Dataset
+    agenda : Agenda
+    generators : Generators
+    collector : Collector
+    telemetry : Telemetry
+    device : torch.device
+    on_request : callable
+        Called with each request and its rows, once they are on disk.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        agenda: Agenda,
+        generators: Generators,
+        collector: Collector,
+        telemetry: Telemetry,
+        device: torch.device,
+        on_request: OnRequest,
+    ) -> None:
+        self._collect = config.collect
+        self._dataset = dataset
+        self._agenda = agenda
+        self._generators = generators
+        self._collector = collector
+        self._telemetry = telemetry
+        self._device = device
+        self._on_request = on_request
+        self._misfits = Misfits(dataset.skipped())
+        self.retries = Retries(config.collect, dataset.set_aside)
+        self.first_misfit: RequestBrokenOffError | None = None
+        self._is_settled = True
+        self._began_ns = self._ended_ns = 0
+
+    def run(self) -> None:
+        """Measure everything, and what comes to it on the way."""
+        pending = self._agenda.pending()
+        self._warm_up(pending)
+        # tqdm's monitor would wake a thread beside the measurement.
+        tqdm.monitor_interval = 0
+        expected = {request.request_id for request in pending}
+        total = sum(request.max_new_tokens for request in pending)
+        with tqdm(total=total, desc="measuring", unit="tok", disable=None, dynamic_ncols=True) as progress:
+            for block in self._agenda.blocks(self._seconds):
+                progress.total += sum(r.max_new_tokens for r in block if r.request_id not in expected)
+                for request in block:
+                    self._take(request)
+                    progress.update(request.max_new_tokens)
+
+    def _seconds(self) -> float:
+        """Return how long this session has measured, from its first counted step to its last."""
+        return (self._ended_ns - self._began_ns) / 1e9
+
+    def _take(self, request: Request) -> None:
+        """Measure a request, or record why it cannot be."""
+        if (larger := self._misfits.larger(request)) is not None:
+            self._skip(larger)
+            return
+        try:
+            rows = self.retries.measure(request, self._measure_once)
+        except RequestBrokenOffError as error:
+            self._record_misfit(error, request)
+            return
+        self._dataset.append_request(request.request_id, rows)
+        self._agenda.note(request, rows)
+        self._on_request(request, rows)
+
+    def _measure_once(self, request: Request) -> pd.DataFrame:
+        rows = self._telemetry.annotate(self._collector.measure(request, *self._generators.of(request.cell)))
+        self._began_ns = self._began_ns or _start_ns(rows)
+        self._ended_ns = int(rows["completed_at_ns"].max())
+        return rows if self._is_settled else with_flag(rows, NOT_SETTLED)
+
+    def _record_misfit(self, error: RequestBrokenOffError, request: Request) -> None:
+        """Record a request that does not fit and make room again; anything else that broke it off goes on.
+
+        Raises
+        ------
+        RequestBrokenOffError
+        """
+        cause = error.__cause__
+        if cause is None or not is_out_of_memory(cause):
+            raise error
+        if len(error.rows) and error.request is request:
+            self._dataset.keep_partial(request.request_id, error.rows)
+        at_token = int(error.rows["token_index"].max()) + 1 if len(error.rows) else 0
+        self._skip(self._misfits.add(request, at_token, cause, self._device))
+        # Their frames hold what the request had allocated, and the model.
+        cause.__traceback__ = error.__traceback__ = None
+        self.first_misfit = self.first_misfit or error
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _skip(self, skipped: dict[str, object]) -> None:
+        self._dataset.skip({**skipped, "session_id": self._collector.session_id})
+
+    def _warm_up(self, pending: list[Request]) -> None:
+        """Warm every cell up, the first one until its latency has settled, and keep the rows."""
+        if self._collect.warmup == 0:
+            return
+        parts: list[pd.DataFrame] = []
+        warm_up: WarmUp | None = None
+        for cell in dict.fromkeys(request.cell for request in pending):
+            for request in self._fitting(pending, cell):
+                try:
+                    rows, described = self._warm_cell(request, is_first=not parts)
+                except RequestBrokenOffError as error:
+                    self._record_misfit(error, request)
+                    continue
+                parts.append(rows)
+                warm_up = warm_up or described
+                break
+        if warm_up is not None:
+            self._keep_warm_up(pd.concat(parts, ignore_index=True), warm_up)
+
+    def _fitting(self, pending: list[Request], cell: Cell) -> Iterator[Request]:
+        """Yield the requests of a cell that are not known to be too large."""
+        return (r for r in pending if r.cell == cell and self._misfits.larger(r) is None)
+
+    def _warm_cell(self, request: Request, *, is_first: bool) -> tuple[pd.DataFrame, WarmUp]:
+        engine, decoder = self._generators.of(request.cell)
+
+        def generate(n_tokens: int) -> pd.DataFrame:
+            return self._collector.warm_up(request, n_tokens, engine, decoder)
+
+        if self._collect.warmup == "auto" and is_first:
+            return settle(generate, self._collect, request.max_new_tokens)
+        is_fixed = self._collect.warmup != "auto"
+        n_tokens = int(self._collect.warmup) if is_fixed else min(OTHER_CELL_STEPS, request.max_new_tokens)
+        rows = generate(n_tokens)
+        return rows, fixed(rows, n_tokens)
+
+    def _keep_warm_up(self, rows: pd.DataFrame, warm_up: WarmUp) -> None:
+        session_id = self._collector.session_id
+        self._dataset.append_warmup(session_id, self._telemetry.annotate(rows))
+        self._dataset.update_session(session_id, warmup=warm_up.describe())
+        self._is_settled = warm_up.settled is not False
+        if not self._is_settled:
+            log.warning(
+                f"The latency had not settled after {warm_up.seconds:.0f} s of warm-up "
+                "(collect.warmup_ceiling_s): the rows of this session are flagged not_settled."
+            )
+        elif warm_up.settled:
+            log.info(
+                f"Warmed up for {warm_up.seconds:.1f} s, {warm_up.n_tokens} tokens; settled after "
+                f"{warm_up.settled_after_tokens}. At first a token took {warm_up.start_ratio:.2f} times as "
+                "long.",
+                extra={"is_routine": True},
+            )
+
+
+def _start_ns(rows: pd.DataFrame) -> int:
+    first = rows.iloc[0]
+    return int(first["completed_at_ns"] - round(first["token_latency_ms"] * 1e6))

@@ -1,0 +1,72 @@
+"""What a person is told before and after measuring."""
+
+import logging
+from typing import Any
+
+from llmlat.config import CollectConfig, Config
+from llmlat.dataset import Dataset
+from llmlat.measure.environment import device_name
+from llmlat.measure.estimate import estimate_seconds, warm_up_seconds
+from llmlat.measure.plan import Plan
+from llmlat.measure.prompts import Request
+from llmlat.measure.schedule import n_repetitions, wanted_half_width
+
+log = logging.getLogger(__name__)
+
+
+def announce(config: Config, plan: Plan, dataset: Dataset, n_requests: int, pending: list[Request]) -> None:
+    """Say what will be measured, or that it has been."""
+    for notice in plan.source.notices:
+        log.warning(notice)
+    what = _what(config, plan, n_requests)
+    if not pending:
+        log.info(f"Already measured: {what}. Using dataset {dataset.key}.", extra={"is_routine": True})
+        return
+    seconds = estimate_seconds(plan.source.hf_config, pending, config.quantization.name, plan.device.type)
+    seconds += warm_up_seconds(config.collect)
+    log.info(f"Measuring {what}; roughly {duration(seconds)} after loading{_open_end(config.collect)}.")
+    if n_repetitions(config.collect) > config.collect.repetitions:
+        log.info(f"collect.until_ci takes {n_repetitions(config.collect)} repetitions at least.")
+    n_done = len(dataset.accounted_requests())
+    if n_done:
+        log.info(f"Resuming dataset {dataset.key}: {n_done} requests are on disk.")
+
+
+def misfit_line(entry: dict[str, Any], n_larger: int) -> str:
+    """Say that a request did not fit, what it wanted, and what was not tried because of it."""
+    wanted = entry["wanted_bytes"]
+    total = entry["memory_total_bytes"]
+    of = f" of {_gigabytes(total)}" if total else ""
+    size = f"; it wanted {_gigabytes(wanted)} more{of}" if wanted else ""
+    larger = f"; {n_larger} as large or larger were not tried" if n_larger else ""
+    return (
+        f"Out of memory: request {entry['request_id']} ({', '.join(dict.fromkeys(entry['prompt_ids']))}; "
+        f"engine {entry['engine']}, batch {entry['batch_size']}, beams {entry['num_beams']}, "
+        f"{entry['prompt_tokens']} prompt tokens) at token {entry['at_token']}{size}{larger}."
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in round words."""
+    if seconds < 90:
+        return f"{max(round(seconds, -1 if seconds > 20 else 0), 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _what(config: Config, plan: Plan, n_requests: int) -> str:
+    return (
+        f"{plan.n_tokens} tokens of {n_requests} requests ({config.prompt_set.name}): "
+        f"{plan.source.name}, {plan.source.weights} weights, quantization {config.quantization.name}, "
+        f"engine {' and '.join(plan.engines)}, on {device_name(plan.device)}"
+    )
+
+
+def _open_end(collect: CollectConfig) -> str:
+    share = wanted_half_width(collect)
+    until = f", then until every median is known to ±{100 * share:g} %" if share is not None else ""
+    within = f", within {duration(collect.budget_s)}" if collect.budget_s is not None else ""
+    return until + within
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

@@ -1,0 +1,60 @@
+"""What a dataset measured, and how that went, in the words of metrics.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import llmlat
+from llmlat.dataset import Dataset
+
+
+def describe(dataset: Dataset, experiment: str) -> dict[str, Any]:
+    """Return what a dataset measured, and how that went."""
+    provenance = dataset.provenance
+    sessions = provenance["sessions"]
+    notices = list(sessions[-1]["notices"]) if sessions else []
+    if not dataset.is_complete:
+        notices.append(
+            f"INCOMPLETE: {len(dataset.completed_requests())} of {provenance['n_requests']} requests were "
+            "measured."
+        )
+    return {
+        **describe_identity(provenance["identity"], experiment),
+        "dataset_key": dataset.key,
+        "notices": notices,
+        "measurement": _describe_measurement(dataset, provenance),
+    }
+
+
+def describe_identity(identity: Mapping[str, Any], experiment: str) -> dict[str, Any]:
+    """Return what a dataset's identity says."""
+    engines = [identity["engine"]["name"], *identity.get("interleaved_engines", {})]
+    crossed = identity["collect"].get("interleave", {}).get("engine") or engines[:1]
+    return {
+        "llmlat_version": llmlat.__version__,
+        "experiment": experiment,
+        "model": identity["model"],
+        "weights": identity["weights"],
+        "stand_in": identity["stand_in_for"] is not None,
+        "stand_in_for": identity["stand_in_for"],
+        "quantization": identity["quantization"],
+        "engine": " and ".join(crossed),
+        "prompt_set": identity["prompt_set"],
+        "device": identity["hardware"]["name"],
+        "versions": identity["versions"],
+    }
+
+
+def _describe_measurement(dataset: Dataset, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the measuring went: the sessions' warm-ups, telemetry and retries, and what did not fit."""
+    sessions = provenance["sessions"]
+    last = sessions[-1] if sessions else {}
+    return {
+        "n_sessions": len(sessions),
+        "protocol": dict(provenance["identity"]["collect"]),
+        "warmups": [session["warmup"] for session in sessions if session.get("warmup")],
+        "telemetry": last.get("telemetry"),
+        "collector_cost": last.get("collector_cost"),
+        "retries": [session["retries"] for session in sessions if session.get("retries")],
+        "wider_than_asked": provenance.get("wider_than_asked", []),
+        "not_measured": dataset.skipped(),
+    }

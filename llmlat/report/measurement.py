@@ -1,0 +1,169 @@
+"""How the measuring went: warm-up, repetitions, telemetry, doubtful rows, and what did not fit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmlat.records import FLAGS
+from llmlat.report.table import Column, Table
+from llmlat.report.wording import MISSING, count, counted, is_number, listed, ms, number, percent, times
+
+Metrics = Mapping[str, Any]
+
+
+def words(metrics: Metrics) -> list[str]:
+    """Return a paragraph on each thing that is known."""
+    told = (
+        warm_up_words(metrics),
+        repetition_words(metrics),
+        flag_words(metrics),
+        telemetry_words(metrics),
+    )
+    return [paragraph for paragraph in told if paragraph]
+
+
+def warm_up_words(metrics: Metrics) -> str:
+    """Say how it warmed up, and how far off the start was."""
+    warm_ups = _measurement(metrics).get("warmups") or []
+    if not warm_ups:
+        return "Nothing was generated to warm up: the first counted token is the first after loading."
+    last = warm_ups[-1]
+    took = f"{counted(last['n_tokens'], 'token')} in {number(last['seconds'], 2)} s"
+    if last["settled"] is None:
+        return f"A warm-up of fixed length came before the counted rows: {took}."
+    if not last["settled"]:
+        return (
+            f"The latency had not settled when the warm-up reached its ceiling ({took}); every row that "
+            "followed is flagged for it."
+        )
+    start = last["start_ratio"]
+    off = f", where a token took {times(start)} as long as later" if is_number(start) else ""
+    return (
+        f"The latency was warmed up until it had settled: {took}, of which the first "
+        f"{count(last['settled_after_tokens'])} belong to the start{off}. Rule: {last['rule']}."
+    )
+
+
+def repetition_words(metrics: Metrics) -> str:
+    """Say how often each batch of prompts was measured, and whose median is not known as well as asked."""
+    cells = metrics.get("cells") or []
+    fewest = min((cell["repetitions"][0] for cell in cells), default=1)
+    most = max((cell["repetitions"][1] for cell in cells), default=1)
+    if most <= 1:
+        return ""
+    often = f"{count(most)} times" if fewest == most else f"{count(fewest)} to {count(most)} times"
+    told = f"Everything was measured {often}, in random order."
+    wide = _measurement(metrics).get("wider_than_asked") or []
+    asked = (_measurement(metrics).get("protocol") or {}).get("until_ci")
+    if wide:
+        return f"{told} {counted(len(wide), 'median')} stayed less well known than was asked ({asked})."
+    return f"{told} Every median is known as well as was asked ({asked})." if asked else told
+
+
+def flag_words(metrics: Metrics) -> str:
+    """Say how many rows are doubtful, why, and what became of them."""
+    flags = metrics.get("flags")
+    if flags is None:
+        return ""
+    retried = sum(entry.get("requests", 0) for entry in _measurement(metrics).get("retries") or [])
+    again = f" {counted(retried, 'request')} were measured again for it." if retried else ""
+    if not flags["n_flagged"]:
+        return f"Nothing speaks against any row.{again}"
+    why = listed([f"{count(n)} because {FLAGS[reason]}" for reason, n in flags["by_reason"].items()])
+    what = "They were left out." if flags["excluded"] else "They were fitted and tested all the same."
+    are = "is" if flags["n_flagged"] == 1 else "are"
+    return f"{counted(flags['n_flagged'], 'row')} {are} doubtful: {why}. {what}{again}"
+
+
+def telemetry_words(metrics: Metrics) -> str:
+    """Say what was sampled beside the loop, and what that and the clock cost."""
+    telemetry = _measurement(metrics).get("telemetry") or {}
+    cost = _measurement(metrics).get("collector_cost") or {}
+    mark_ns = cost.get("mark_ns")
+    clock = f" Reading the clock once costs {number(mark_ns / 1e3, 2)} µs." if is_number(mark_ns) else ""
+    if not telemetry.get("n_samples"):
+        return f"The state of the machine was not sampled.{clock}"
+    sampled = f"{counted(telemetry['n_samples'], 'sample')} of the machine's state"
+    each = f"{number(telemetry['sample_us']['median'], 2)} µs each"
+    return (
+        f"{sampled} were taken beside the loop, every {ms(telemetry['interval_ms'])}, {each} "
+        f"({percent(telemetry['share_of_time'])} of the time); a row carries the last one before it began."
+        f"{clock}"
+    )
+
+
+def cells(metrics: Metrics) -> Table | None:
+    """Set the ways of generating side by side, or return None where there is only one."""
+    found = metrics.get("cells") or []
+    if len(found) < 2:
+        return None
+    columns = (
+        Column("way of generating", right=False),
+        Column("steps"),
+        Column("first token, ms"),
+        Column("later step, ms"),
+        Column("5 % under", roomy=True),
+        Column("95 % under", roomy=True),
+        Column("tokens / s"),
+    )
+    rows = tuple(
+        (
+            cell_name(cell),
+            count(cell["n_steps"]),
+            *(
+                number(cell[f"{name}_ms"])
+                for name in ("prefill_median", "decode_median", "decode_p5", "decode_p95")
+            ),
+            number(cell["tokens_per_s"]),
+        )
+        for cell in found
+    )
+    note = "Medians. Tokens a second: what a later step generates, over all sequences of the batch."
+    return Table("What each way of generating costs", columns, rows, note)
+
+
+def cell_name(cell: Mapping[str, Any]) -> str:
+    """Name a way of generating: its engine, and what is not plain greedy decoding of one sequence."""
+    parts = [str(cell["engine"])]
+    if cell["batch_size"] > 1:
+        parts.append(f"batch of {count(cell['batch_size'])}")
+    if cell["num_beams"] > 1:
+        parts.append(f"{count(cell['num_beams'])} beams")
+    if cell["temperature"]:
+        parts.append(f"temperature {cell['temperature']:g}")
+    parts += [f"{name} {cell[name]:g}" for name in ("top_k", "top_p") if cell[name] is not None]
+    return ", ".join(parts)
+
+
+def not_measured(metrics: Metrics) -> Table | None:
+    """List the requests that did not fit into memory, or return None where all did."""
+    skipped = _measurement(metrics).get("not_measured") or []
+    if not skipped:
+        return None
+    columns = (
+        Column("prompts", right=False),
+        Column("way of generating", right=False),
+        Column("prompt tokens"),
+        Column("why", right=False),
+        Column("memory it wanted"),
+    )
+    rows = tuple(_skipped_row(entry) for entry in skipped)
+    return Table("What did not fit into memory", columns, rows)
+
+
+def _skipped_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    plain = {"temperature": 0, "top_k": None, "top_p": None}
+    wanted = entry.get("wanted_bytes")
+    because = "ran out of memory"
+    if entry["reason"] != "out_of_memory":
+        because = f"larger than request {entry['because_of']}, which ran out"
+    return (
+        ", ".join(dict.fromkeys(entry["prompt_ids"])),
+        cell_name({**plain, **entry}),
+        count(entry["prompt_tokens"]),
+        because,
+        f"{number(wanted / 2**30)} GiB" if is_number(wanted) else MISSING,
+    )
+
+
+def _measurement(metrics: Metrics) -> Mapping[str, Any]:
+    return metrics.get("measurement") or {}

@@ -1,0 +1,109 @@
+"""What the report says of how the measuring went."""
+
+import pytest
+from report_frames import make_cell, make_metrics, make_predictions, make_rows
+
+from llmlat.report import measurement
+from llmlat.report.plots.over_time import over_time
+from llmlat.report.wording import MISSING
+
+
+@pytest.fixture
+def metrics():
+    rows = make_rows()
+    return make_metrics(rows, make_predictions(rows))
+
+
+def warm_up(metrics, **changes):
+    (last,) = metrics["measurement"]["warmups"]
+    metrics["measurement"]["warmups"] = [last | changes]
+    return measurement.warm_up_words(metrics)
+
+
+def test_a_warm_up_that_settled_says_when_and_how_far_off_it_began(metrics):
+    assert measurement.warm_up_words(metrics) == (
+        "The latency was warmed up until it had settled: 400 tokens in 12 s, of which the first 120 belong "
+        "to the start, where a token took 2.5× as long as later. Rule: MSER-5."
+    )
+
+
+def test_a_warm_up_that_did_not_settle_a_fixed_one_and_none_are_told_apart(metrics):
+    assert "had not settled" in warm_up(metrics, settled=False)
+    assert "fixed length" in warm_up(metrics, settled=None)
+    metrics["measurement"]["warmups"] = []
+    assert "Nothing was generated to warm up" in measurement.warm_up_words(metrics)
+
+
+def test_medians_that_stayed_wide_are_counted(metrics):
+    assert measurement.repetition_words(metrics).endswith("Every median is known as well as was asked (2%).")
+    metrics["measurement"]["wider_than_asked"] = [{}, {}]
+    metrics["cells"] = [make_cell(repetitions=[3, 5])]
+    assert measurement.repetition_words(metrics) == (
+        "Everything was measured 3 to 5 times, in random order. 2 medians stayed less well known than was "
+        "asked (2%)."
+    )
+    metrics["cells"] = [make_cell(repetitions=[1, 1])]
+    assert measurement.repetition_words(metrics) == ""
+
+
+def test_doubtful_rows_are_told_with_what_became_of_them(metrics):
+    assert measurement.flag_words(metrics).startswith("3 rows are doubtful: 3 because the device held")
+    assert "fitted and tested all the same" in measurement.flag_words(metrics)
+    metrics["flags"] |= {"excluded": True}
+    assert "left out" in measurement.flag_words(metrics)
+    metrics["flags"] = {"n_flagged": 1, "by_reason": {"busy_cpu": 1}, "excluded": False}
+    assert measurement.flag_words(metrics).startswith("1 row is doubtful: ")
+    metrics["flags"] = {"n_flagged": 0, "by_reason": {}, "excluded": False}
+    assert measurement.flag_words(metrics) == "Nothing speaks against any row."
+
+
+def test_telemetry_is_told_with_its_cost(metrics):
+    said = measurement.telemetry_words(metrics)
+    assert "581 samples" in said
+    assert "0.26" in said, "the share of the time, in percent"
+    assert "11 µs" in said
+    metrics["measurement"]["telemetry"] = None
+    assert "not sampled" in measurement.telemetry_words(metrics)
+
+
+def test_ways_of_generating_stand_side_by_side(metrics):
+    assert measurement.cells(metrics) is None, "one alone is no comparison"
+    metrics["cells"].append(make_cell(batch_size=8, num_beams=4, temperature=0.7, top_k=50))
+    table = measurement.cells(metrics)
+    assert table is not None
+    assert [row[0] for row in table.rows] == [
+        "eager",
+        "eager, batch of 8, 4 beams, temperature 0.7, top_k 50",
+    ]
+
+
+def test_what_did_not_fit_is_listed_with_the_reason(metrics):
+    assert measurement.not_measured(metrics) is None
+    first = {
+        "request_id": 3, "prompt_ids": ["long"], "engine": "eager", "batch_size": 256, "num_beams": 1,
+        "prompt_tokens": 2048, "max_new_tokens": 4, "reason": "out_of_memory", "wanted_bytes": 2**30,
+        "because_of": None,
+    }  # fmt: skip
+    larger = {**first, "reason": "larger_than_one_that_did_not_fit", "wanted_bytes": None, "because_of": 3}
+    metrics["measurement"]["not_measured"] = [first, larger]
+    table = measurement.not_measured(metrics)
+    assert table is not None
+    assert table.rows[0] == ("long", "eager, batch of 256", "2,048", "ran out of memory", "1.00 GiB")
+    assert table.rows[1][3:] == ("larger than request 3, which ran out", MISSING)
+
+
+def test_the_measurement_is_drawn_over_the_state_of_the_machine():
+    rows = make_rows()
+    rows.loc[5, "flags"] = "throttled"
+    plot = over_time(rows)
+    assert plot.figure is not None
+    assert [axes.get_title(loc="left") for axes in plot.figure.axes] == [
+        "", "GPU clock, MHz", "GPU power, W", "GPU, °C",
+    ]  # fmt: skip
+
+
+def test_without_telemetry_only_the_steps_are_drawn():
+    rows = make_rows().assign(sm_clock_mhz=None, gpu_power_w=None, gpu_temperature_c=None)
+    plot = over_time(rows)
+    assert plot.figure is not None
+    assert len(plot.figure.axes) == 1
