@@ -17,10 +17,10 @@ Floor = dict[str, Any]
 def noise_floor(rows: pd.DataFrame, features: list[str]) -> tuple[Floor | None, str | None]:
     """Return the error that no predictor on these features can beat, from rows whose features are equal.
 
-    Within a cell of R rows with equal features no prediction has a smaller squared error than the cell's mean,
-    and none a smaller absolute one than its median. Deviations from a mean or a median of the R rows
-    themselves are short, of the mean by sqrt((R - 1) / R), of the median by what normal noise makes of it;
-    both are made good.
+    Within a cell of R rows with equal features no prediction has a smaller squared error than the cell's
+    mean, and none a smaller absolute one than its median. Deviations from a mean or a median of the R rows
+    themselves are short: from the mean by sqrt((R - 1) / R), from the median by what normal noise makes of
+    it. Both are made good.
 
     Parameters
     ----------
