@@ -1,5 +1,6 @@
 """The command line: `python -m llmlat`, or `llmlat`."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,10 @@ def _job(composed: DictConfig) -> float:
 
     given = HydraConfig.get()
     is_sweep = given.mode is RunMode.MULTIRUN
+    if is_sweep and given.job.num and not gc.get_freeze_count():
+        # What the first job has loaded stays; looking through all of it for garbage takes 0.07 s of each job.
+        gc.collect()
+        gc.freeze()
     job = Job(
         folder=Path(given.runtime.output_dir),
         number=given.job.num if is_sweep else None,

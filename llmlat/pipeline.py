@@ -16,8 +16,8 @@ from llmlat.predict.export import write_predictor
 from llmlat.predict.fit import build_pipeline
 from llmlat.predict.results import Analysis, analyse
 from llmlat.predict.split import check_split, count_test_units
-from llmlat.predict.steps import one_row_a_step
 from llmlat.provenance import describe, describe_identity
+from llmlat.steps import one_row_a_step
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ def describe(dataset: Dataset, experiment: str) -> dict[str, Any]:
 def describe_identity(identity: Mapping[str, Any], experiment: str) -> dict[str, Any]:
     """Return what a dataset's identity says."""
     engines = [identity["engine"]["name"], *identity.get("interleaved_engines", {})]
-    crossed = identity["collect"].get("interleave", {}).get("engine") or engines[:1]
+    crossed = identity.get("collect", {}).get("interleave", {}).get("engine") or engines[:1]
     return {
         "llmlat_version": llmlat.__version__,
         "experiment": experiment,
@@ -50,7 +50,7 @@ def _describe_measurement(dataset: Dataset, provenance: Mapping[str, Any]) -> di
     last = sessions[-1] if sessions else {}
     return {
         "n_sessions": len(sessions),
-        "protocol": dict(provenance["identity"]["collect"]),
+        "protocol": dict(provenance["identity"].get("collect", {})),
         "warmups": [session["warmup"] for session in sessions if session.get("warmup")],
         "telemetry": last.get("telemetry"),
         "collector_cost": last.get("collector_cost"),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -48,6 +49,10 @@ class SweepCallback(Callback):
         folder = str(config.hydra.sweep.dir)
         _pin(config, folder)
         SweepFolder(Path(folder)).begin_command(*_plan(config))
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Let a job's configuration go: Hydra keeps what every job returns until the sweep's end."""
+        job_return.cfg = job_return.hydra_cfg = None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Sum the sweep up, and exit with 1 where a job is not done."""

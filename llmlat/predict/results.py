@@ -70,7 +70,7 @@ def analyse(
     Parameters
     ----------
     rows : DataFrame
-        One row a step, from `llmlat.predict.steps.one_row_a_step`. Warm-up rows are not fitted.
+        One row a step, from `llmlat.steps.one_row_a_step`. Warm-up rows are not fitted.
     pipeline : Pipeline
         Unfitted, from `build_pipeline`.
     split : SplitConfig

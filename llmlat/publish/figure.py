@@ -6,7 +6,6 @@ from itertools import cycle
 import pandas as pd
 from matplotlib.axes import Axes
 
-from llmlat.predict.steps import one_row_a_step
 from llmlat.publish.cells import by_cell
 from llmlat.records import DECODE, PREFILL, TARGET
 from llmlat.report import style
@@ -20,6 +19,7 @@ from llmlat.report.plots.axes import (
 )
 from llmlat.report.plots.layout import finish, new_figure
 from llmlat.report.plots.legend import key
+from llmlat.steps import one_row_a_step
 
 NAME = "latency"
 COLOURS = (style.DECODE, style.RAMP[4], style.FLOOR, style.RAMP[2], style.GUESS)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from llmlat.predict.steps import one_row_a_step
 from llmlat.publish.cells import by_cell
 from llmlat.records import COLUMNS, FLAG_SEPARATOR, FLAGS, TARGET
 from llmlat.report.table import Column, Table
 from llmlat.report.wording import MISSING, PHASES, count, number, percent
+from llmlat.steps import one_row_a_step
 
 QUANTILES = (0.05, 0.5, 0.95, 0.99)
 REASONS = {

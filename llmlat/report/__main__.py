@@ -15,7 +15,7 @@ import pandas as pd
 from llmlat import report
 from llmlat.dataset import Dataset
 from llmlat.errors import DatasetError, LlmlatError, one_line
-from llmlat.predict.steps import one_row_a_step
+from llmlat.steps import one_row_a_step
 from llmlat.sweep import summarise, terminal_lines
 
 

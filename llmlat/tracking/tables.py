@@ -11,7 +11,7 @@ import pandas as pd
 from llmlat.records import DECODE, PREFILL, TARGET
 
 COEFFICIENT_COLUMNS = ["scaled_ms", "per_unit_ms", "relative_impact", "mean", "scale"]
-ERROR_COLUMNS = ["n", "mae_ms", "rmse_ms", "median_ae_ms", "r2", "mape"]
+ERROR_COLUMNS = ["n", "mae_ms", "mae_over_floor", "rmse_ms", "rmse_over_floor", "median_ae_ms", "r2", "mape"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def request_scalars(rows: pd.DataFrame) -> dict[str, float]:
     latency = {phase: rows.loc[rows["phase"] == phase, TARGET] for phase in (PREFILL, DECODE)}
     values: dict[str, float] = {
         "request/index": int(rows["request_id"].iloc[0]),
-        "request/prompt_tokens": int(rows["prompt_tokens"].iloc[0]),
+        "request/prompt_tokens": int(rows["prompt_tokens"].max()),
         "request/output_tokens": len(rows),
     }
     if len(latency[PREFILL]):

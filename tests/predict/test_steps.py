@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from llmlat.predict.steps import one_row_a_step
+from llmlat.steps import one_row_a_step
 
 
 def test_rows_of_single_sequences_stay_as_they_are(make_rows):

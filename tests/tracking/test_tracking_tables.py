@@ -54,8 +54,8 @@ def test_a_regressor_without_coefficients_has_no_table_of_them():
 def test_the_fit_stands_above_its_baselines():
     table = error_table(METRICS)
 
-    assert table.columns[:3] == ["predictor", "n", "mae_ms"]
-    assert [row[:3] for row in table.rows] == [["fit", 4, 1.5], ["mean", 4, 9.0]]
+    assert table.columns[:4] == ["predictor", "n", "mae_ms", "mae_over_floor"]
+    assert [row[:4] for row in table.rows] == [["fit", 4, 1.5, 3.0], ["mean", 4, 9.0, 3.0]]
 
 
 def test_a_missing_value_is_none_and_integers_stay_exact():
