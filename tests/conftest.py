@@ -41,6 +41,7 @@ from filelock import FileLock
 import llmlat.config
 from llmlat.config import Config
 from llmlat.dataset import Dataset
+from llmlat.jobs.logs import TerminalHandler
 from llmlat.records import COLUMNS, DECODE, PREFILL, TELEMETRY
 
 TINY = (
@@ -59,7 +60,7 @@ def no_logging_left_behind() -> None:
     """Take back what a command line run in this process did to logging: its streams are closed by now."""
     root = logging.getLogger()
     for handler in list(root.handlers):
-        if type(handler) in {logging.StreamHandler, logging.FileHandler}:
+        if type(handler) in {logging.StreamHandler, logging.FileHandler, TerminalHandler}:
             root.removeHandler(handler)
             handler.close()
     root.setLevel(logging.WARNING)

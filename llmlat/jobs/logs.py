@@ -1,7 +1,8 @@
 """What the terminal shows of the log; the run folder's llmlat.log holds it all."""
 
 import logging
-from typing import Any
+import sys
+from typing import Any, TextIO
 
 
 class BareFormatter(logging.Formatter):
@@ -12,6 +13,19 @@ class BareFormatter(logging.Formatter):
         if getattr(record, "shows_traceback", True):
             return super().format(record)
         return record.getMessage()
+
+
+class TerminalHandler(logging.StreamHandler[TextIO]):
+    """Writes above a progress bar, where there is one, and not into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        progress = sys.modules.get("tqdm")  # not imported for a line of its own: without it there is no bar
+        if progress is None:
+            super().emit(record)
+            return
+        with progress.tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
 
 
 class TerminalFilter(logging.Filter):

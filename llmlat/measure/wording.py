@@ -64,7 +64,7 @@ def _what(config: Config, plan: Plan, n_requests: int) -> str:
 def _open_end(collect: CollectConfig) -> str:
     share = wanted_half_width(collect)
     until = f", then until every median is known to ±{100 * share:g} %" if share is not None else ""
-    within = f", within {duration(collect.budget_s)}" if collect.budget_s is not None else ""
+    within = f", within {collect.budget_s:g} s" if collect.budget_s is not None else ""
     return until + within
 
 

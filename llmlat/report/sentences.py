@@ -40,9 +40,11 @@ def _against_floor(metrics: Metrics) -> str:
 
 def scope(metrics: Metrics) -> str:
     """Say what was fitted and tested, on how much."""
+    is_batched = any(cell["batch_size"] > 1 for cell in metrics.get("cells") or [])
+    what = "steps" if is_batched else "tokens"
     return (
         f"{wording.regressor(metrics)} on {listed(list(metrics['features']))}; "
-        f"{count(metrics['n_events'])} tokens of "
+        f"{count(metrics['n_events'])} {what} of "
         f"{wording.counted(metrics['n_requests'], 'request')} measured with the {metrics['engine']} engine, "
         f"{count(metrics['n_train'])} to fit on and {count(metrics['n_test'])} to test on, "
         f"divided {wording.SPLITS.get(metrics['split']['name'], metrics['split']['name'])}."

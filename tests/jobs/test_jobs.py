@@ -1,16 +1,18 @@
 """What a job leaves, which subfolder it gets, and the line that tells of it."""
 
+import io
 import json
 import logging
 import os
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from llmlat.errors import DatasetError
 from llmlat.jobs import edge, outcome, progress
 from llmlat.jobs.folder import SweepFolder
-from llmlat.jobs.logs import BareFormatter, TerminalFilter
+from llmlat.jobs.logs import BareFormatter, TerminalFilter, TerminalHandler
 from llmlat.jobs.progress import job_line, unfinished
 
 METRICS = {"mae_ms": 1.25, "dataset_key": "0123"}
@@ -122,3 +124,13 @@ def test_what_goes_wrong_after_the_jobs_is_a_line(caplog: pytest.LogCaptureFixtu
 
     assert edge._attempt("summary", broken) is None
     assert caplog.messages == ["The sweep's summary was not made: OSError: disk full"]
+
+
+def test_a_line_is_written_above_a_progress_bar_and_not_into_it() -> None:
+    terminal = io.StringIO()
+    handler = TerminalHandler(terminal)
+    with tqdm(total=2, file=terminal, ncols=60) as bar:
+        bar.update(1)
+        handler.emit(record("x", logging.INFO, "a line of its own"))
+    lines = [line.split("\r")[-1] for line in terminal.getvalue().split("\n")]
+    assert "a line of its own" in lines
