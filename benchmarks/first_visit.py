@@ -17,7 +17,7 @@ from llmlat.measure.cells import Cell
 from llmlat.measure.collect import Collector
 from llmlat.measure.decoding import Greedy
 from llmlat.measure.engines.eager import EagerEngine
-from llmlat.measure.models import load_model
+from llmlat.measure.models.load import load_model
 from llmlat.measure.plan import make_plan
 from llmlat.measure.prompts import Request
 from llmlat.measure.timers import make_timer

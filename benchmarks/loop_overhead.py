@@ -22,7 +22,7 @@ from llmlat.measure.cells import Cell
 from llmlat.measure.collect import Collector, paused_garbage_collection
 from llmlat.measure.decoding import Greedy
 from llmlat.measure.engines.eager import EagerEngine
-from llmlat.measure.models import load_model
+from llmlat.measure.models.load import load_model
 from llmlat.measure.plan import make_plan
 from llmlat.measure.prompts import Request
 from llmlat.measure.timers import WallTimer

@@ -78,7 +78,7 @@ def main() -> None:
 
         if DEBUGGING or (isinstance(error, AssertionError) and key_below_null(error) is None):
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {explain(error, config.Config)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from llmlat.config_errors import explain, explain_unknown_key
 from llmlat.errors import ConfigError
 
 PACKAGE_DIR = Path(__file__).resolve().parent
@@ -223,16 +224,14 @@ def from_composed(composed: DictConfig) -> Config:
     ConfigError
         Where a value is still missing or refers to nothing, or a key was added that nothing reads.
     """
-    from llmlat.config_errors import explain, explain_unknown_key
-
     try:
         settings = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
+        raise ConfigError(explain(error, Config)) from error
     assert isinstance(settings, Config)
     # `+key=value` passes Hydra's own check, and would go unread.
     for key in _added_keys(settings):
-        raise ConfigError(explain_unknown_key(key))
+        raise ConfigError(explain_unknown_key(key, Config))
     return settings
 
 

@@ -6,16 +6,16 @@ import traceback
 from dataclasses import fields, is_dataclass
 from typing import get_args, get_type_hints
 
-from llmlat.config import Config
 
-
-def explain(error: Exception) -> str:
+def explain(error: Exception, schema: type) -> str:
     """Return one line for an error of composing the configuration.
 
     Parameters
     ----------
     error : Exception
         Of Hydra or OmegaConf.
+    schema : type
+        The root of the typed configuration, where there are keys to hint at.
     """
     text = str(error)
     if isinstance(error, AssertionError):
@@ -31,7 +31,7 @@ def explain(error: Exception) -> str:
         return f"{wrong} There are: {', '.join(options)}."
     unknown_key = re.search(r"Could not override '([\w.]+)'\.\s+To append to your config", text)
     if unknown_key:
-        return explain_unknown_key(unknown_key[1])
+        return explain_unknown_key(unknown_key[1], schema)
     if "No match in the defaults list" in text:
         return " ".join(text.split())
     if error.__cause__ is not None and "full_key" in str(error.__cause__):
@@ -58,10 +58,10 @@ def key_below_null(error: AssertionError) -> str | None:
     return None
 
 
-def explain_unknown_key(key: str) -> str:
+def explain_unknown_key(key: str, schema: type) -> str:
     """Return one line for a key that the configuration does not have."""
     parent, _, leaf = key.rpartition(".")
-    known = known_keys(parent)
+    known = known_keys(parent, schema)
     if not known:
         hint = (
             f"; +{key}=VALUE adds it, if the class it goes to takes it"
@@ -73,9 +73,9 @@ def explain_unknown_key(key: str) -> str:
     return f"{key}: no such key{_did_you_mean(leaf, known)} {where} {', '.join(known)}."
 
 
-def known_keys(parent: str) -> list[str]:
+def known_keys(parent: str, schema: type) -> list[str]:
     """Return the keys below a dotted path of the typed configuration; empty where it is not typed."""
-    node: type | None = Config
+    node: type | None = schema
     for part in filter(None, parent.split(".")):
         hint = get_type_hints(node).get(part) if node is not None else None
         candidates = [hint, *get_args(hint)]

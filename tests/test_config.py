@@ -175,7 +175,7 @@ def test_the_checkouts_conf_is_preferred_to_the_wheels(
     ],
 )
 def test_known_keys(parent: str, known: list[str]) -> None:
-    assert config_errors.known_keys(parent) == known
+    assert config_errors.known_keys(parent, Config) == known
 
 
 def explained(*overrides: str) -> str:
@@ -188,7 +188,7 @@ def explained(*overrides: str) -> str:
     except ConfigError as error:
         return str(error)
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
-        return config_errors.explain(error)
+        return config_errors.explain(error, Config)
     pytest.fail(f"{overrides} composes")
 
 
@@ -255,7 +255,7 @@ def test_a_missing_value_is_told_by_either_route() -> None:
 
     text = "Missing mandatory value: model.name\n    full_key: model.name\n    object_type=ModelConfig"
     assert (
-        config_errors.explain(MissingError(text))
+        config_errors.explain(MissingError(text), Config)
         == "model.name: has no value yet; give it one, model.name=..."
     )
 

@@ -9,7 +9,7 @@ from llmlat.errors import ConfigError, one_line
 from llmlat.measure.cells import Cell
 from llmlat.measure.decoding import make_decoder
 from llmlat.measure.engines import Decoder, Engine
-from llmlat.measure.models import load_model
+from llmlat.measure.models.load import load_model
 from llmlat.measure.plan import Plan
 
 

@@ -13,16 +13,16 @@ from tqdm import tqdm
 
 from llmlat.config import Config
 from llmlat.dataset import Dataset
-from llmlat.measure.agenda import Agenda
 from llmlat.measure.cells import Cell
 from llmlat.measure.collect import Collector, RequestBrokenOffError
-from llmlat.measure.device import is_out_of_memory
 from llmlat.measure.generators import Generators
-from llmlat.measure.memory import Misfits
+from llmlat.measure.machine.device import is_out_of_memory
 from llmlat.measure.prompts import Request
-from llmlat.measure.retries import NOT_SETTLED, Retries, with_flag
+from llmlat.measure.protocol.agenda import Agenda
+from llmlat.measure.protocol.memory import Misfits
+from llmlat.measure.protocol.retries import NOT_SETTLED, Retries, with_flag
+from llmlat.measure.protocol.warmup import OTHER_CELL_STEPS, WarmUp, fixed, settle
 from llmlat.measure.telemetry import Telemetry
-from llmlat.measure.warmup import OTHER_CELL_STEPS, WarmUp, fixed, settle
 
 log = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ from llmlat.config import CollectConfig, Config, Flagged
 from llmlat.errors import ConfigError, one_line
 from llmlat.measure.cells import engine_settings, plan_cells
 from llmlat.measure.decoding import check_cell
-from llmlat.measure.device import pick_device
-from llmlat.measure.environment import hardware, settings, versions
-from llmlat.measure.models import quiet_libraries
+from llmlat.measure.machine.device import pick_device
+from llmlat.measure.machine.environment import hardware, settings, versions
+from llmlat.measure.models.load import quiet_libraries
+from llmlat.measure.models.sources import ModelSource, find_model
+from llmlat.measure.models.tokenizers import make_tokenizer
 from llmlat.measure.prompts import Request, plan_requests
-from llmlat.measure.schedule import check_collect, planned
-from llmlat.measure.sources import ModelSource, find_model
+from llmlat.measure.protocol.schedule import check_collect, planned
 from llmlat.measure.telemetry import check_telemetry
-from llmlat.measure.tokenizers import make_tokenizer
 from llmlat.records import ROWS_VERSION
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmlat.config import PromptSetConfig
 from llmlat.errors import ConfigError
-from llmlat.measure.tokenizers import Message
+from llmlat.measure.models.tokenizers import Message
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from llmlat.config import Batching, PromptSetConfig
 from llmlat.errors import ConfigError
 from llmlat.measure.cells import Cell
+from llmlat.measure.models.tokenizers import ChatFormatError, Tokenizer
 from llmlat.measure.prompt_files import Prompt, load_prompts, read_text
-from llmlat.measure.tokenizers import ChatFormatError, Tokenizer
 
 
 @dataclass(frozen=True)

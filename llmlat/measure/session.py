@@ -10,18 +10,18 @@ import torch
 from llmlat.config import Config
 from llmlat.dataset import Dataset
 from llmlat.errors import MeasurementError
-from llmlat.measure.agenda import Agenda
 from llmlat.measure.collect import Collector, RequestBrokenOffError, set_aside_from_garbage_collection
-from llmlat.measure.device import is_out_of_memory
-from llmlat.measure.device_lock import alone_on
-from llmlat.measure.environment import describe_session, mark_cost_ns
 from llmlat.measure.generators import Generators
+from llmlat.measure.machine.device import is_out_of_memory
+from llmlat.measure.machine.device_lock import alone_on
+from llmlat.measure.machine.environment import describe_session, mark_cost_ns
+from llmlat.measure.machine.neighbours import notice_foreign_processes
 from llmlat.measure.measuring import Measuring, OnRequest
-from llmlat.measure.memory import OUT_OF_MEMORY
-from llmlat.measure.neighbours import notice_foreign_processes
 from llmlat.measure.plan import Plan
+from llmlat.measure.protocol.agenda import Agenda
+from llmlat.measure.protocol.memory import OUT_OF_MEMORY
+from llmlat.measure.protocol.schedule import is_open_ended
 from llmlat.measure.rows import WARMUP_REQUEST_ID
-from llmlat.measure.schedule import is_open_ended
 from llmlat.measure.telemetry import Telemetry, open_telemetry
 from llmlat.measure.timers import make_timer
 from llmlat.measure.wording import announce, misfit_line

@@ -5,11 +5,11 @@ from typing import Any
 
 from llmlat.config import CollectConfig, Config
 from llmlat.dataset import Dataset
-from llmlat.measure.environment import device_name
 from llmlat.measure.estimate import estimate_seconds, warm_up_seconds
+from llmlat.measure.machine.environment import device_name
 from llmlat.measure.plan import Plan
 from llmlat.measure.prompts import Request
-from llmlat.measure.schedule import n_repetitions, wanted_half_width
+from llmlat.measure.protocol.schedule import n_repetitions, wanted_half_width
 
 log = logging.getLogger(__name__)
 

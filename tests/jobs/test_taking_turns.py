@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from llmlat.dataset import Dataset
-from llmlat.measure import neighbours
-from llmlat.measure.device_lock import alone_on
+from llmlat.measure.machine import neighbours
+from llmlat.measure.machine.device_lock import alone_on
 
 CPU = torch.device("cpu")
 HOLD = """
 import pathlib, time, torch
-from llmlat.measure.device_lock import alone_on
+from llmlat.measure.machine.device_lock import alone_on
 with alone_on(torch.device("cpu"), pathlib.Path("the/holder")):
     print("held", flush=True)
     time.sleep(60)

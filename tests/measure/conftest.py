@@ -11,9 +11,9 @@ from transformers import MistralConfig, PreTrainedModel
 from llmlat.config import QuantizationName
 from llmlat.measure.cells import Cell
 from llmlat.measure.collect import set_aside_from_garbage_collection
-from llmlat.measure.models import load_model
+from llmlat.measure.models.load import load_model
+from llmlat.measure.models.sources import ModelSource
 from llmlat.measure.prompts import Request
-from llmlat.measure.sources import ModelSource
 
 torch.set_num_threads(1)
 

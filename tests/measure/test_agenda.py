@@ -8,9 +8,9 @@ import pytest
 
 from llmlat.config import CollectConfig
 from llmlat.dataset import Dataset
-from llmlat.measure.agenda import Agenda
-from llmlat.measure.intervals import relative_half_width, typical_latency_ms
-from llmlat.measure.schedule import is_open_ended, planned
+from llmlat.measure.protocol.agenda import Agenda
+from llmlat.measure.protocol.intervals import relative_half_width, typical_latency_ms
+from llmlat.measure.protocol.schedule import is_open_ended, planned
 
 N = 4
 
@@ -141,7 +141,7 @@ def test_the_budget_ends_plain_repetitions_too_after_the_first(fake, caplog):
 
 
 def test_repetitions_end_somewhere(fake, monkeypatch, caplog):
-    from llmlat.measure import agenda
+    from llmlat.measure.protocol import agenda
 
     monkeypatch.setattr(agenda, "MAX_REPETITIONS", 6)
     with caplog.at_level(logging.INFO):

@@ -1,7 +1,7 @@
 """What provenance keeps of the collector's own cost."""
 
 from llmlat.measure.engines.fake import ScriptedTimer
-from llmlat.measure.environment import mark_cost_ns
+from llmlat.measure.machine.environment import mark_cost_ns
 from llmlat.measure.timers import WallTimer
 
 

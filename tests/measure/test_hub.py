@@ -12,8 +12,8 @@ from huggingface_hub import constants
 
 from llmlat.config import ModelConfig, Weights
 from llmlat.errors import ModelError
-from llmlat.measure import hub
-from llmlat.measure.sources import find_model
+from llmlat.measure.models import hub
+from llmlat.measure.models.sources import find_model
 
 CPU = torch.device("cpu")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM
 
 from llmlat.config import ModelConfig, QuantizationName, Weights
 from llmlat.errors import ModelError
-from llmlat.measure import models
-from llmlat.measure.models import compute_dtype, load_model
-from llmlat.measure.sources import ModelSource, find_model
+from llmlat.measure.models import load as models
+from llmlat.measure.models.load import compute_dtype, load_model
+from llmlat.measure.models.sources import ModelSource, find_model
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 QUANTISED = {QuantizationName.int8: Linear8bitLt, QuantizationName.nf4: Linear4bit}

@@ -13,8 +13,8 @@ import torch
 from llmlat.dataset import Dataset
 from llmlat.errors import DatasetError, MeasurementError
 from llmlat.measure.cells import Cell
-from llmlat.measure.memory import Misfits, memory_state, wanted_bytes
 from llmlat.measure.plan import make_plan
+from llmlat.measure.protocol.memory import Misfits, memory_state, wanted_bytes
 from llmlat.measure.session import measure
 
 CPU = torch.device("cpu")

@@ -7,9 +7,9 @@ import pytest
 from llmlat.config import Batching, PromptSetConfig, config_dir
 from llmlat.errors import ConfigError
 from llmlat.measure.cells import Cell
+from llmlat.measure.models.tokenizers import MistralV3Tokenizer
 from llmlat.measure.prompt_files import load_prompts
 from llmlat.measure.prompts import plan_requests
-from llmlat.measure.tokenizers import MistralV3Tokenizer
 
 SHIPPED = sorted(path.stem for path in (config_dir() / "prompt_set").glob("*.yaml") if path.stem != "file")
 MINI_CONTEXT = 32768

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from llmlat.config import CollectConfig, Flagged
-from llmlat.measure.retries import Retries, flags_in, with_flag
+from llmlat.measure.protocol.retries import Retries, flags_in, with_flag
 
 
 @pytest.fixture

@@ -4,7 +4,13 @@ import pytest
 
 from llmlat.config import CollectConfig, InterleaveConfig
 from llmlat.errors import ConfigError
-from llmlat.measure.schedule import check_collect, n_repetitions, planned, repeated, wanted_half_width
+from llmlat.measure.protocol.schedule import (
+    check_collect,
+    n_repetitions,
+    planned,
+    repeated,
+    wanted_half_width,
+)
 
 
 @pytest.fixture

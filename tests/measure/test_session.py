@@ -412,6 +412,6 @@ def test_out_of_memory_while_loading_for_real(run):
     ],
 )
 def test_what_running_out_of_memory_looks_like(error, is_memory):
-    from llmlat.measure.device import is_out_of_memory
+    from llmlat.measure.machine.device import is_out_of_memory
 
     assert is_out_of_memory(error) is is_memory

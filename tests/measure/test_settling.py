@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmlat.measure.settling import judge, steps_of, truncation_point
+from llmlat.measure.protocol.settling import judge, steps_of, truncation_point
 
 STEP_MS, PASS = 20.0, 32
 

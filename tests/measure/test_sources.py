@@ -7,8 +7,8 @@ import torch
 
 from llmlat.config import LanguageModelConfig, ModelConfig, Weights
 from llmlat.errors import ConfigError, ModelError
-from llmlat.measure import hub
-from llmlat.measure.sources import find_model
+from llmlat.measure.models import hub
+from llmlat.measure.models.sources import find_model
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.3"
@@ -231,7 +231,7 @@ def test_a_whole_model_in_the_cache_is_taken_without_the_hub(cache, no_hub, weig
 
 def test_a_model_from_the_cache_loads(cache, no_hub, random_model):
     from llmlat.config import QuantizationName
-    from llmlat.measure.models import load_model
+    from llmlat.measure.models.load import load_model
 
     model = load_model(find_model(ModelConfig(NAME), CPU), QuantizationName.none, CPU, seed=77)
     for ours, theirs in zip(model.parameters(), random_model().parameters(), strict=True):

@@ -7,8 +7,8 @@ import pytest
 from llmlat.config import PromptSetConfig, TokenizerName
 from llmlat.errors import ModelError
 from llmlat.measure.cells import Cell
+from llmlat.measure.models.tokenizers import ChatFormatError, HubTokenizer, MistralV3Tokenizer, make_tokenizer
 from llmlat.measure.prompts import plan_requests
-from llmlat.measure.tokenizers import ChatFormatError, HubTokenizer, MistralV3Tokenizer, make_tokenizer
 
 BOS, EOS, INST, END_INST = 1, 2, 3, 4
 CHAT = [

@@ -8,7 +8,7 @@ from llmlat.measure.collect import Collector, set_aside_from_garbage_collection
 from llmlat.measure.decoding import Greedy
 from llmlat.measure.engines.fake import FakeEngine, ScriptedTimer
 from llmlat.measure.prompts import Request
-from llmlat.measure.warmup import fixed, settle
+from llmlat.measure.protocol.warmup import fixed, settle
 
 WARMUP = CollectConfig(warmup="auto", warmup_floor_s=2.0, warmup_ceiling_s=60.0)
 
@@ -108,7 +108,7 @@ def test_a_pass_is_no_longer_than_the_request_and_short(max_new_tokens, longest)
 
 
 def test_judging_does_not_grow_with_every_pass(monkeypatch):
-    from llmlat.measure import warmup
+    from llmlat.measure.protocol import warmup
 
     judged = []
     monkeypatch.setattr(warmup, "judge", lambda steps, floor_s: judged.append(len(steps)))

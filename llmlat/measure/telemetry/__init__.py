@@ -14,7 +14,7 @@ import torch
 
 from llmlat.config import CollectConfig
 from llmlat.errors import ConfigError
-from llmlat.measure.nvml import open_device
+from llmlat.measure.machine.nvml import open_device
 from llmlat.measure.telemetry.cpu import CpuSource
 from llmlat.measure.telemetry.flags import flags_of
 from llmlat.measure.telemetry.join import empty_samples, join_samples, step_spans

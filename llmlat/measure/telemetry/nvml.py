@@ -14,7 +14,7 @@ from typing import Any, Self
 import pynvml
 import torch
 
-from llmlat.measure.neighbours import without_this_one
+from llmlat.measure.machine.neighbours import without_this_one
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class GpuSource:
     Parameters
     ----------
     handle : object
-        NVML's, from `llmlat.measure.nvml.open_device`, open as long as this is used.
+        NVML's, from `llmlat.measure.machine.nvml.open_device`, open as long as this is used.
 
     Attributes
     ----------

@@ -7,8 +7,8 @@ import pynvml
 import pytest
 import torch
 
-from llmlat.measure import environment, neighbours
-from llmlat.measure.nvml import open_device
+from llmlat.measure.machine import environment, neighbours
+from llmlat.measure.machine.nvml import open_device
 from llmlat.measure.telemetry.nvml import GpuSource
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from llmlat.config import CollectConfig
-from llmlat.measure import environment, neighbours
 from llmlat.measure.collect import Collector
 from llmlat.measure.decoding import Greedy
 from llmlat.measure.engines.fake import FakeEngine, ScriptedTimer
-from llmlat.measure.nvml import open_device
+from llmlat.measure.machine import environment, neighbours
+from llmlat.measure.machine.nvml import open_device
 from llmlat.measure.telemetry import open_telemetry
 from llmlat.measure.telemetry.flags import STILL_AT_WORK_NS
 from llmlat.measure.telemetry.nvml import GpuSource

@@ -9,8 +9,8 @@ import numpy as np
 
 from llmlat.config import CollectConfig
 from llmlat.errors import ConfigError
-from llmlat.measure.intervals import MIN_REPETITIONS
 from llmlat.measure.prompts import Request
+from llmlat.measure.protocol.intervals import MIN_REPETITIONS
 
 # However wide an interval stays, it is not for want of repetitions.
 MAX_REPETITIONS = 100

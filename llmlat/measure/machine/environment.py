@@ -16,7 +16,7 @@ import pynvml
 import torch
 
 import llmlat
-from llmlat.measure.nvml import open_device
+from llmlat.measure.machine.nvml import open_device
 from llmlat.measure.timers import Timer
 
 PACKAGES = ("torch", "transformers", "bitsandbytes", "accelerate", "mistral-common", "numpy", "pandas")

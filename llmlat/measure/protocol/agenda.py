@@ -13,10 +13,16 @@ import pandas as pd
 
 from llmlat.config import CollectConfig
 from llmlat.dataset import Dataset
-from llmlat.measure.intervals import relative_half_width, typical_latency_ms
 from llmlat.measure.plan import Plan
 from llmlat.measure.prompts import Request
-from llmlat.measure.schedule import MAX_REPETITIONS, is_open_ended, order_of, repeated, wanted_half_width
+from llmlat.measure.protocol.intervals import relative_half_width, typical_latency_ms
+from llmlat.measure.protocol.schedule import (
+    MAX_REPETITIONS,
+    is_open_ended,
+    order_of,
+    repeated,
+    wanted_half_width,
+)
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from transformers.utils import logging as transformers_logging
 
 from llmlat.config import QuantizationName
 from llmlat.errors import LlmlatError, ModelError, one_line
-from llmlat.measure.device import is_out_of_memory
-from llmlat.measure.sources import ModelSource
+from llmlat.measure.machine.device import is_out_of_memory
+from llmlat.measure.models.sources import ModelSource
 
 
 def compute_dtype(quantization: QuantizationName, device: torch.device) -> torch.dtype:
@@ -36,7 +36,7 @@ def load_model(
     Parameters
     ----------
     source : ModelSource
-        From `llmlat.measure.sources.find_model`.
+        From `llmlat.measure.models.sources.find_model`.
     quantization : QuantizationName
     device : torch.device
     seed : int

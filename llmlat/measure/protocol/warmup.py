@@ -1,8 +1,8 @@
 """Warming up: generating until the latency has settled, before anything counts.
 
 With `collect.warmup=auto` the first pending request is generated over and over, at most 32 steps a pass,
-until `llmlat.measure.settling` finds the latency settled, or the ceiling is reached. The clock is that of
-the rows.
+until `llmlat.measure.protocol.settling` finds the latency settled, or the ceiling is reached. The clock is
+that of the rows.
 
 What settles is the process and the device (clocks, heat, caches, the libraries' threads), and one cell is
 enough to see it. A cell has costs of its own beside (kernels to load, workspaces to allocate), which come
@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from llmlat.config import CollectConfig
-from llmlat.measure.settling import RULE, Settled, judge, steps_of
+from llmlat.measure.protocol.settling import RULE, Settled, judge, steps_of
 
 PASS_STEPS = 32
 OTHER_CELL_STEPS = 8

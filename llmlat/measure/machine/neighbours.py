@@ -10,7 +10,7 @@ import psutil
 import pynvml
 import torch
 
-from llmlat.measure.nvml import open_device
+from llmlat.measure.machine.nvml import open_device
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from llmlat.config import LanguageModelConfig, ModelConfig, Weights
 from llmlat.errors import ConfigError, ModelError, one_line
-from llmlat.measure import hub
+from llmlat.measure.models import hub
 
 FINGERPRINT_BYTES = 2**20
 

@@ -1,0 +1,1 @@
+"""Models and their tokenizers: where they come from, and how they are loaded."""

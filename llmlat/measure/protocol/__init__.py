@@ -1,0 +1,1 @@
+"""The measuring protocol: when it has settled, what comes next, how often, and what is done again."""
