@@ -70,8 +70,9 @@ def test_cuda_events_and_the_synchronised_clock_agree():
         times = timer.read()
     assert times.latency_ms.shape == times.device_ms.shape == (8,)
     assert (times.device_ms > 0).all()
-    assert (times.latency_ms >= times.device_ms - 0.05).all()
+    # The host may notice one step's end late, which makes its interval longer and the next one's shorter.
     assert np.abs(times.latency_ms - times.device_ms).max() < 1.0
+    assert times.latency_ms.sum() >= times.device_ms.sum() - 0.05
 
 
 @needs_cuda
