@@ -48,18 +48,20 @@ def _error_row(metrics: Metrics, label: str, block: Mapping[str, Any]) -> tuple[
         label,
         count(block.get("n")),
         number(block["mae_ms"]),
-        over_floor(metrics, "mae_ms", block["mae_ms"]),
+        over_floor(metrics, "mae", block),
         number(block["rmse_ms"]),
-        over_floor(metrics, "rmse_ms", block["rmse_ms"]),
+        over_floor(metrics, "rmse", block),
         number(block.get("median_ae_ms")),
         percent(block.get("mape")),
         wording.fit_quality(block.get("r2")),
     )
 
 
-def over_floor(metrics: Metrics, name: str, error: Any) -> str:
-    """Spell an error as a multiple of the noise floor of the same name."""
-    floor = (metrics.get("noise_floor") or {}).get(name)
+def over_floor(metrics: Metrics, name: str, block: Mapping[str, Any]) -> str:
+    """Spell a block's MAE or RMSE as a multiple of the noise floor: its phase's own, where it has one."""
+    if f"{name}_over_floor" in block:
+        return times(block[f"{name}_over_floor"])
+    error, floor = block[f"{name}_ms"], (metrics.get("noise_floor") or {}).get(f"{name}_ms")
     if not (is_number(floor) and is_number(error)) or floor <= 0:
         return MISSING
     return times(error / floor)
@@ -67,8 +69,8 @@ def over_floor(metrics: Metrics, name: str, error: Any) -> str:
 
 def headline_block(metrics: Metrics) -> dict[str, Any]:
     """Return the error block of the headline fit."""
-    names = ("mae_ms", "rmse_ms", "median_ae_ms", "r2", "mape")
-    return {"n": metrics["n_test"], **{name: metrics.get(name) for name in names}}
+    names = ("mae_ms", "rmse_ms", "median_ae_ms", "r2", "mape", "mae_over_floor", "rmse_over_floor")
+    return {"n": metrics["n_test"], **{name: metrics[name] for name in names if name in metrics}}
 
 
 def best_baseline(metrics: Metrics) -> tuple[str, Mapping[str, Any]] | None:
@@ -91,7 +93,9 @@ def baselines(metrics: Metrics) -> Table:
 def by_phase(metrics: Metrics) -> Table:
     """Set first tokens beside the later ones."""
     blocks = [(wording.PHASES.get(k, k), v) for k, v in metrics["by_phase"].items()]
-    return errors(metrics, "How far off, by kind of token", blocks)
+    floor = (metrics.get("noise_floor") or {}).get("by_phase")
+    note = "Multiples are of the noise floor of the same kind of token." if floor else ""
+    return errors(metrics, "How far off, by kind of token", blocks, note)
 
 
 def splits(metrics: Metrics) -> Table:

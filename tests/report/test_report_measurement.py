@@ -3,7 +3,7 @@
 import pytest
 from report_frames import make_cell, make_metrics, make_predictions, make_rows
 
-from llmlat.report import measurement
+from llmlat.report import error_tables, measurement
 from llmlat.report.plots.over_time import over_time
 from llmlat.report.wording import MISSING
 
@@ -107,3 +107,10 @@ def test_without_telemetry_only_the_steps_are_drawn():
     plot = over_time(rows)
     assert plot.figure is not None
     assert len(plot.figure.axes) == 1
+
+
+def test_errors_by_kind_of_token_are_multiples_of_that_kinds_floor(metrics):
+    metrics["by_phase"]["prefill"] |= {"mae_over_floor": 4.0, "rmse_over_floor": None}
+    table = error_tables.by_phase(metrics)
+    row = next(row for row in table.rows if "prefill" in row[0])
+    assert (row[3], row[5]) == ("4.0×", MISSING)
