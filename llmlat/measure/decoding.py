@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 import torch
 from transformers import (
-    LogitsProcessorList,
+    LogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -107,7 +107,7 @@ class Sampler(Greedy):
         super().__init__(eos_ids, pad_id, device)
         self.generator = torch.Generator(device)
         # A warper that would change nothing is left out, as in transformers: it would cost time.
-        self.warpers = LogitsProcessorList()
+        self.warpers: list[LogitsProcessor] = []
         if temperature != 1:
             self.warpers.append(TemperatureLogitsWarper(temperature))
         if top_k is not None:
@@ -122,7 +122,9 @@ class Sampler(Greedy):
 
     def _draw(self, logits: torch.Tensor) -> torch.Tensor:
         # These warpers look at the scores alone, and not at the ids before them.
-        scores = self.warpers(None, logits.float())
+        scores = logits.float()
+        for warper in self.warpers:
+            scores = warper(None, scores)
         return torch.multinomial(torch.softmax(scores, dim=-1), 1, generator=self.generator)
 
 

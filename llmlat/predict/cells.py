@@ -40,8 +40,8 @@ def _costs(part: pd.DataFrame) -> dict[str, Any]:
     decode = part.loc[part["phase"] == DECODE, TARGET]
     prefill = part.loc[part["phase"] == PREFILL, TARGET]
     requests = part.drop_duplicates("request_id")
-    # A batch is told by its longest prompt: the same prompts again are the next repetition.
-    repetitions = requests.groupby("prompt_id").size()
+    # A batch is told by its longest prompt, which may lead two batches of one repetition.
+    repetitions = requests.groupby("prompt_id")["repetition"].nunique()
     low, median, high = decode.quantile([0.05, 0.5, 0.95]) if len(decode) else (None, None, None)
     return {
         "n_requests": len(requests),

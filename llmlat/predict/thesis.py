@@ -51,13 +51,17 @@ def verdicts(
     list of dict
         `claim`, `verdict` and `evidence`, in the order of the thesis.
     """
+    engine = metrics["engine"]
+    if {"eager", "no_cache"} <= set(rows["engine"]):  # interleaved: each is the other's contrast
+        engine, contrast = "eager", rows[rows["engine"] == "no_cache"]
+        rows = rows[rows["engine"] == "eager"]
     slopes = decode_slopes(rows)
     judged = [
         ("Context size is the dominant driver", *_dominant_context(metrics, slopes)),
         ("Longer prompts slightly lower the later latency", *_longer_prompts(slopes)),
         (
             "Latency is O(N) with a KV cache and grows faster without one",
-            *_growth(metrics["engine"], rows, contrast),
+            *_growth(engine, rows, contrast),
         ),
         ("A lightweight linear model suffices", *_linear_suffices(metrics)),
     ]

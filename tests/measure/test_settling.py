@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmlat.measure.protocol.settling import judge, steps_of, truncation_point
+from llmlat.measure.protocol.settling import judge, truncation_point
+from llmlat.steps import one_row_a_step
 
 STEP_MS, PASS = 20.0, 32
 
@@ -110,9 +111,9 @@ def test_where_nothing_is_decoded_prefills_are_judged():
 
 
 def test_the_sequences_of_a_batch_share_a_step():
-    steps = passes(flat, 4)
+    steps = passes(flat, 4).assign(session_id=0, context_length=10)
     rows = pd.concat([steps, steps], ignore_index=True)
-    assert len(steps_of(rows)) == len(steps)
+    assert len(one_row_a_step(rows)) == len(steps)
 
 
 @pytest.mark.parametrize(("series", "cut"), [([9, 9, 9] + [1, 2] * 20, 3), ([1, 2] * 20, 0), ([5.0] * 9, 0)])

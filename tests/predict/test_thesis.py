@@ -115,6 +115,16 @@ def test_growth_from_both_engines_whichever_was_run(
     assert verdicts(rows, contrast=contrast, about={"engine": engine})[GROWTH] == verdict
 
 
+def test_growth_where_both_engines_were_measured_in_one_go(
+    make_rows: MakeRows, verdicts: Callable[..., list[str]]
+) -> None:
+    cached = make_rows(LENGTHS, noise_ms=0.5, seed=1, per_context=0.01)
+    uncached = make_rows(LENGTHS, noise_ms=0.5, seed=2, per_context=0.2)
+    uncached = uncached.assign(engine="no_cache", request_id=uncached["request_id"] + len(LENGTHS))
+    rows = pd.concat([cached, uncached], ignore_index=True)
+    assert verdicts(rows, about={"engine": "eager and no_cache"})[GROWTH] == CONFIRMED
+
+
 @pytest.mark.parametrize(("engine", "other"), [("eager", "no_cache"), ("no_cache", "eager")])
 def test_growth_from_one_engine_says_what_to_run(
     make_rows: MakeRows, analysed: Analyse, engine: str, other: str

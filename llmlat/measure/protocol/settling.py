@@ -64,11 +64,6 @@ class Settled:
     start_ratio: float
 
 
-def steps_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a step: the sequences of a batch share its latency."""
-    return rows.drop_duplicates("completed_at_ns")
-
-
 def judge(steps: pd.DataFrame, floor_s: float) -> Settled | None:
     """Return where the latency settled, or None where it has not yet.
 

@@ -19,7 +19,8 @@ from typing import Any
 import pandas as pd
 
 from llmlat.config import CollectConfig
-from llmlat.measure.protocol.settling import RULE, Settled, judge, steps_of
+from llmlat.measure.protocol.settling import RULE, Settled, judge
+from llmlat.steps import one_row_a_step
 
 PASS_STEPS = 32
 OTHER_CELL_STEPS = 8
@@ -91,18 +92,18 @@ def settle(generate: Generate, collect: CollectConfig, max_new_tokens: int) -> t
             continue
         n_judged = n_steps
         rows = pd.concat(passes, ignore_index=True)
-        settled = judge(_steps(rows), collect.warmup_floor_s)
+        settled = judge(one_row_a_step(rows), collect.warmup_floor_s)
         if settled or is_over:
             return rows, _described(rows, settled)
 
 
 def fixed(rows: pd.DataFrame, n_tokens: int) -> WarmUp:
     """Describe a warm-up of a fixed number of tokens."""
-    return WarmUp(f"{n_tokens} tokens", _seconds([rows]), len(steps_of(rows)))
+    return WarmUp(f"{n_tokens} tokens", _seconds([rows]), len(one_row_a_step(rows)))
 
 
 def _described(rows: pd.DataFrame, settled: Settled | None) -> WarmUp:
-    steps = _steps(rows)
+    steps = one_row_a_step(rows)
     return WarmUp(
         RULE,
         _seconds([rows]),
@@ -112,10 +113,6 @@ def _described(rows: pd.DataFrame, settled: Settled | None) -> WarmUp:
         settled.start_ratio if settled else None,
         _first_visit_ratio(steps),
     )
-
-
-def _steps(rows: pd.DataFrame) -> pd.DataFrame:
-    return steps_of(rows).reset_index(drop=True)
 
 
 def _first_visit_ratio(steps: pd.DataFrame) -> float | None:
