@@ -62,6 +62,19 @@ class SplitName(StrEnum):
 
     random = "random"
     by_request = "by_request"
+    by_prompt = "by_prompt"
+    extrapolate = "extrapolate"
+    leave_one_out = "leave_one_out"
+    by_time = "by_time"
+
+
+class TimeUnit(StrEnum):
+    """What a table's latencies are in."""
+
+    s = "s"
+    ms = "ms"
+    us = "us"
+    ns = "ns"
 
 
 class TrackingName(StrEnum):
@@ -160,10 +173,23 @@ class CollectConfig:
 
 
 @dataclass
+class TableConfig:
+    """Somebody's own measurements: a file, and which of its columns is what."""
+
+    path: str | None = None
+    latency: str | None = None
+    unit: TimeUnit = TimeUnit.ms
+    group: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+    where: str | None = None
+
+
+@dataclass
 class FeaturesConfig:
-    """The columns of a token row that the regressor sees."""
+    """What the regressor sees: columns of a row, and formulas on them."""
 
     columns: list[str] = MISSING
+    derived: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -173,6 +199,8 @@ class SplitConfig:
     name: SplitName = MISSING
     test_size: float = 0.2
     seed: int = 0
+    column: str | None = None
+    held_out: str | None = None
 
 
 @dataclass
@@ -199,13 +227,14 @@ class Config:
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     prompt_set: PromptSetConfig = field(default_factory=PromptSetConfig)
     collect: CollectConfig = field(default_factory=CollectConfig)
+    table: TableConfig = field(default_factory=TableConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     regressor: dict[str, Any] = field(default_factory=dict)
     split: SplitConfig = field(default_factory=SplitConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     seed: int = 0
     device: str = "auto"
-    dataset: str | None = None
+    dataset: Any = None
     datasets_dir: str = "outputs/datasets"
     reference: str | None = None
 

@@ -5,24 +5,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from omegaconf import OmegaConf
-
 from llmlat import report, tracking
-from llmlat.config import Config, Flagged, config_dir
-from llmlat.dataset import Dataset, key_of, write_frame, write_json
+from llmlat.config import Config, Flagged
+from llmlat.dataset import Dataset, write_frame, write_json
 from llmlat.errors import ConfigError
 from llmlat.predict.export import write_predictor
 from llmlat.predict.fit import build_pipeline
 from llmlat.predict.results import Analysis, analyse
-from llmlat.predict.split import check_split, count_test_units
-from llmlat.provenance import describe, describe_identity
-from llmlat.steps import one_row_a_step
+from llmlat.predict.split import Counts, check_split, count_test_units
+from llmlat.provenance import describe_identity
+from llmlat.records import KNOWN
+from llmlat.sources import Rows
+from llmlat.sources.datasets import rows_of
+from llmlat.sources.table import known_columns, rows_of_table
 
 log = logging.getLogger(__name__)
 
-# The engine whose measurement, set beside, tells what the key-value cache does.
-CONTRAST = {"eager": "no_cache", "no_cache": "eager"}
+Read = Callable[[tracking.Tracker], Rows]
 
 
 def run(
@@ -51,28 +50,26 @@ def run(
         Where a setting, the model, the measurement or the dataset is at fault.
     """
     _check(config)
+    known = KNOWN if config.table.path is None else known_columns(config.table)
     # Before measuring: a misspelt hyperparameter or too few rows must not cost an hour of GPU time.
-    unfitted = build_pipeline(config.regressor, config.features)
-    measure = _plan_measuring(config, resolved, folder)
+    unfitted = build_pipeline(config.regressor, config.features, known)
+    read = _plan_reading(config, resolved, folder)
     with tracking.start(config.tracking, resolved, folder) as tracker:
-        dataset = measure(tracker)
-        rows = dataset.read()
-        steps = one_row_a_step(rows)
-        about = describe(dataset, config.name)
-        tracker.log_provenance(about)
+        rows = read(tracker)
+        tracker.log_provenance(rows.about)
         analysis = analyse(
-            steps,
+            rows.steps,
             unfitted,
             config.split,
-            about,
+            rows.about,
             config.reference,
-            read_contrast(dataset) if config.reference else None,
+            rows.contrast,
             excludes_flagged=config.collect.flagged is Flagged.exclude,
         )
-        figures = write_results(folder, dataset, len(rows), steps, analysis)
+        figures = write_results(folder, rows, analysis)
         if is_summarised:
             report.print_summary(analysis.metrics, folder)
-        tracker.log_result(analysis.metrics, rows, analysis.predictions, figures, dataset.folder)
+        tracker.log_result(analysis.metrics, rows.tokens, analysis.predictions, figures, rows.folder)
     log.info(f"Run folder  {folder}", extra={"is_routine": True})
     log.info(f"Report      {folder / 'report.html'}", extra={"is_routine": True})
     return analysis.metrics
@@ -83,54 +80,46 @@ def _check(config: Config) -> None:
         raise ConfigError(f"reference={config.reference}: use thesis, or null for none.")
     if config.seed < 0:
         raise ConfigError(f"seed={config.seed}: use a whole number, 0 or above.")
+    if config.dataset is not None and config.table.path is not None:
+        raise ConfigError("dataset: it is named beside table.path; name one of the two.")
     check_split(config.split)
 
 
-def _plan_measuring(
-    config: Config, resolved: dict[str, Any], folder: Path
-) -> Callable[[tracking.Tracker], Dataset]:
-    """Find out what is wrong before anything is tracked or loaded; return what leads to the dataset."""
+def _plan_reading(config: Config, resolved: dict[str, Any], folder: Path) -> Read:
+    """Find out what is wrong before anything is tracked or loaded; return what leads to the rows."""
+    wants_contrast = config.reference is not None
+    if config.table.path is not None:
+        return lambda tracker: rows_of_table(config.table, config.name)
     if config.dataset is not None:
-        named = Dataset(Path(config.dataset).resolve())
-        return lambda tracker: named
+        named = _named(config.dataset)
+        return lambda tracker: rows_of(named, config.name, wants_contrast=wants_contrast)
     from llmlat.measure.plan import make_plan
     from llmlat.measure.session import measure
 
     plan = make_plan(config)
-    count_test_units(plan.n_steps, len(plan.requests), config.split)
+    prompts = {request.name for request in plan.requests}
+    count_test_units(Counts(plan.n_steps, len(plan.requests), len(prompts)), config.split)
 
-    def measured(tracker: tracking.Tracker) -> Dataset:
+    def measured(tracker: tracking.Tracker) -> Rows:
         # Before measuring too: a run that is killed must not be taken for the real thing.
         tracker.log_provenance(describe_identity(plan.identity, config.name))
-        return measure(config, plan, resolved, tracker.log_request, folder)
+        dataset = measure(config, plan, resolved, tracker.log_request, folder)
+        return rows_of([dataset], config.name, wants_contrast=wants_contrast)
 
     return measured
 
 
-def read_contrast(dataset: Dataset) -> pd.DataFrame | None:
-    """Return the rows of the same measurement with the other engine, if it has been made."""
-    identity = dataset.provenance["identity"]
-    other = CONTRAST.get(identity["engine"]["name"])
-    if other is None:
-        return None
-    engine = OmegaConf.to_container(OmegaConf.load(config_dir() / "engine" / f"{other}.yaml"))
-    sibling = Dataset(dataset.folder.parent / key_of({**identity, "engine": engine}))
-    is_there = sibling.folder.is_dir() and sibling.is_complete
-    return one_row_a_step(sibling.read()) if is_there else None
+def _named(dataset: Any) -> list[Dataset]:
+    names = dataset if isinstance(dataset, list) else [dataset]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"dataset={dataset}: name a folder under outputs/datasets/, or a list of them.")
+    return [Dataset(Path(name).resolve()) for name in names]
 
 
-def write_results(
-    folder: Path, dataset: Dataset, n_rows: int, steps: pd.DataFrame, analysis: Analysis
-) -> dict[str, Any]:
+def write_results(folder: Path, rows: Rows, analysis: Analysis) -> dict[str, Any]:
     """Write everything a run folder holds, and return the figures."""
-    described = {
-        "key": dataset.key,
-        "path": str(dataset.rows_dir.resolve()),
-        "n_rows": n_rows,
-        "provenance": dataset.provenance,
-    }
-    write_json(folder / "dataset.json", described)
+    write_json(folder / "dataset.json", rows.described)
     write_frame(folder / "predictions.parquet", analysis.predictions)
     write_predictor(folder, analysis)
     write_json(folder / "metrics.json", analysis.metrics)
-    return report.write(folder, analysis.metrics, steps, analysis.predictions)
+    return report.write(folder, analysis.metrics, rows.steps, analysis.predictions)

@@ -58,3 +58,16 @@ def _describe_measurement(dataset: Dataset, provenance: Mapping[str, Any]) -> di
         "wider_than_asked": provenance.get("wider_than_asked", []),
         "not_measured": dataset.skipped(),
     }
+
+
+def facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is one value for a whole dataset, by the names of `llmlat.records.FACTS`.
+
+    Sizes of the model are what its last session noted; NaN in a dataset that is older than that.
+    """
+    sessions = provenance["sessions"]
+    sizes = (sessions[-1].get("model") if sessions else None) or {}
+    identity = provenance["identity"]
+    texts = {name: str(identity.get(name)) for name in ("model", "quantization")}
+    numbers = ("n_parameters", "weight_bytes", "kv_bytes_per_token")
+    return {**texts, **{name: float(sizes.get(name) or float("nan")) for name in numbers}}

@@ -13,6 +13,7 @@ ROWS_VERSION = 2
 
 PREFILL = "prefill"
 DECODE = "decode"
+PHASES = (PREFILL, DECODE)
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Column:
         Whether a row may leave it empty.
     known_before_step : bool
         Whether its value is known before the step begins, so that it may be a feature.
+    is_name : bool
+        Whether it names a request or a place in the measurement, which says nothing of any other.
+    default : str
+        A formula for its value where a prediction is asked for and nothing is said of it; empty for none.
     """
 
     name: str
@@ -41,6 +46,13 @@ class Column:
     meaning: str
     nullable: bool = False
     known_before_step: bool = True
+    is_name: bool = False
+    default: str = ""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are texts, and not numbers."""
+        return bool(pa.types.is_string(self.dtype))
 
 
 # Why a row is doubtful: the words that its `flags` are made of.
@@ -93,16 +105,23 @@ TELEMETRY: tuple[Column, ...] = (
 """The state of the machine, as last sampled strictly before the step began; empty where it is not known."""
 
 COLUMNS: tuple[Column, ...] = (
-    Column("request_id", pa.int32(), "", "Index of the request in the order of measuring; warm-up is -1."),
+    Column(
+        "request_id",
+        pa.int32(),
+        "",
+        "Index of the request in the order of measuring; warm-up is -1.",
+        is_name=True,
+    ),
     Column(
         "sequence_index",
         pa.int32(),
         "",
         "Which sequence of the request's batch this token belongs to, from 0. The tokens that a step "
         "generates side by side share its latency.",
+        is_name=True,
     ),
-    Column("prompt_id", pa.string(), "", "The prompt's name in its prompt set."),
-    Column("repetition", pa.int32(), "", "Which repetition of the prompt this is, from 0."),
+    Column("prompt_id", pa.string(), "", "The prompt's name in its prompt set.", is_name=True),
+    Column("repetition", pa.int32(), "", "Which repetition of the prompt this is, from 0.", is_name=True),
     Column("engine", pa.string(), "", "The engine's name."),
     Column("batch_size", pa.int32(), "sequences", "Sequences generated side by side."),
     Column("num_beams", pa.int32(), "beams", "Beams that each sequence is searched with; 1 is no search."),
@@ -117,7 +136,13 @@ COLUMNS: tuple[Column, ...] = (
         "The share of probability that may be drawn; empty where all may.",
         nullable=True,
     ),
-    Column("session_id", pa.int32(), "", "Which process measured it: 0, and one more for each resume."),
+    Column(
+        "session_id",
+        pa.int32(),
+        "",
+        "Which process measured it: 0, and one more for each resume.",
+        is_name=True,
+    ),
     Column(
         "session_request",
         pa.int32(),
@@ -143,12 +168,14 @@ COLUMNS: tuple[Column, ...] = (
         pa.int32(),
         "tokens",
         "Tokens that the batch's longest sequence attends to, to which the shorter ones are padded.",
+        default="context_length",
     ),
     Column(
         "batch_context_tokens",
         pa.int64(),
         "tokens",
         "Tokens that the step attends to over all sequences and beams, padding left out.",
+        default="batch_size * num_beams * context_length",
     ),
     Column(
         "first_visit",
@@ -156,6 +183,7 @@ COLUMNS: tuple[Column, ...] = (
         "",
         "Whether this process ran this phase at this (padded) context length, with this engine and batch, "
         "for the first time: libraries that plan or tune per shape pay for it once.",
+        default="0",
     ),
     Column(
         "token_id",
@@ -201,6 +229,25 @@ COLUMNS: tuple[Column, ...] = (
     ),
 )
 
+FACTS: tuple[Column, ...] = (
+    Column("model", pa.string(), "", "The model's name."),
+    Column("quantization", pa.string(), "", "How the weights of the linear layers are stored."),
+    Column("n_parameters", pa.float64(), "", "The model's parameters.", nullable=True),
+    Column("weight_bytes", pa.float64(), "bytes", "What the model's weights take in memory.", nullable=True),
+    Column(
+        "kv_bytes_per_token",
+        pa.float64(),
+        "bytes",
+        "What a token's keys and values take, over all layers.",
+        nullable=True,
+    ),
+)
+"""What is one value for a whole dataset: kept in its provenance, and set beside its rows when they are read."""
+
 SCHEMA = pa.schema([pa.field(c.name, c.dtype, nullable=c.nullable) for c in COLUMNS])
 COLUMN = {column.name: column for column in COLUMNS}
+KNOWN = {column.name: column for column in (*COLUMNS, *FACTS)}
+"""Every column that the predicting half finds on measured rows, by name."""
+
 TARGET = "token_latency_ms"
+REQUEST, PROMPT = "request_id", "prompt_id"

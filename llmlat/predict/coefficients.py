@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from llmlat.predict.fit import feature_columns
+from llmlat.predict.fit import features_of
+from llmlat.predict.features.table import InTheirUnits
 
 
 def coefficient_table(fitted: Pipeline) -> dict[str, Any]:
@@ -21,14 +23,16 @@ def coefficient_table(fitted: Pipeline) -> dict[str, Any]:
     -------
     dict
         `coefficients` (for each feature `scaled_ms`, `per_unit_ms`, `relative_impact`, `mean`, `scale`),
-        `intercept_ms` (on scaled features) and `intercept_per_unit_ms` (on raw ones). All None where the
-        prediction is not this formula.
+        `intercept_ms` (on scaled features), `intercept_per_unit_ms` (on raw ones) and `floor_ms` (what the
+        prediction does not fall below; None where it may). All None where the prediction is not this formula.
     """
     formula_of = _linear_formula(fitted)
     if formula_of is None:
-        return {"coefficients": None, "intercept_ms": None, "intercept_per_unit_ms": None}
-    scaled, intercept, mean, scale = formula_of
-    per_unit = scaled / scale
+        return dict.fromkeys(("coefficients", "intercept_ms", "intercept_per_unit_ms", "floor_ms"))
+    per_unit, raw_intercept, floor_ms = formula_of
+    scaler = fitted.named_steps["scaled"]
+    mean, scale = scaler.mean_, scaler.scale_
+    scaled = per_unit * scale
     total = float(np.abs(scaled).sum())
     coefficients = {
         name: {
@@ -38,12 +42,13 @@ def coefficient_table(fitted: Pipeline) -> dict[str, Any]:
             "mean": float(mean[k]),
             "scale": float(scale[k]),
         }
-        for k, name in enumerate(feature_columns(fitted))
+        for k, name in enumerate(features_of(fitted).feature_names_out_)
     }
     return {
         "coefficients": coefficients,
-        "intercept_ms": intercept,
-        "intercept_per_unit_ms": intercept - float(per_unit @ mean),
+        "intercept_ms": raw_intercept + float(per_unit @ mean),
+        "intercept_per_unit_ms": raw_intercept,
+        "floor_ms": floor_ms,
     }
 
 
@@ -59,6 +64,9 @@ def spelled_formula(table: Mapping[str, Any]) -> dict[str, str] | None:
     terms = table["coefficients"].items()
     scaled = " ".join(f"{_signed(entry['scaled_ms'])} × {name}_scaled" for name, entry in terms)
     per_unit = " ".join(f"{_signed(entry['per_unit_ms'])} × {name}" for name, entry in terms)
+    if table["floor_ms"]:
+        sum_of = f"{table['intercept_per_unit_ms']:.4f} {per_unit}"
+        return {"per_unit": f"latency_ms = max({table['floor_ms']:.4f}, {sum_of})"}
     return {
         "scaled": f"latency_ms = {table['intercept_ms']:.4f} {scaled}",
         "per_unit": f"latency_ms = {table['intercept_per_unit_ms']:.4f} {per_unit}",
@@ -70,22 +78,33 @@ def _signed(value: float) -> str:
     return f"{'-' if value < 0 else '+'} {abs(value):.5g}"
 
 
-def _linear_formula(fitted: Pipeline) -> tuple[Any, float, Any, Any] | None:
-    """Return scaled weights, intercept, means and scales; None where the prediction is not what they say.
+def _linear_formula(fitted: Pipeline) -> tuple[Any, float, float | None] | None:
+    """Return weights and intercept on raw features, and the floor; None where they do not tell the prediction.
 
     Having `coef_` does not make a regressor linear in its features (a Poisson regressor has a logarithm
     between), so the formula is tried on points around the training rows.
     """
-    regressor, scaler = (
-        fitted.named_steps["regressor"],
-        fitted.named_steps["features"].named_transformers_["scaled"],
-    )
+    regressor, scaler = fitted.named_steps["regressor"], fitted.named_steps["scaled"]
     coef = np.asarray(getattr(regressor, "coef_", np.nan), dtype=np.float64)
     intercept = np.asarray(getattr(regressor, "intercept_", np.nan), dtype=np.float64)
     if coef.size != len(scaler.mean_) or intercept.size != 1:
         return None
-    scaled, constant = coef.reshape(-1), float(intercept.reshape(-1)[0])
-    points = np.vstack([np.zeros_like(scaled), np.eye(len(scaled)), -2.0 * np.eye(len(scaled))])
-    if not np.allclose(regressor.predict(points), points @ scaled + constant, rtol=1e-9, atol=1e-9):
+    weights, constant = coef.reshape(-1), float(intercept.reshape(-1)[0])
+    floor_ms = getattr(regressor, "floor_ms_", None)
+    points = np.vstack([np.zeros_like(weights), np.eye(len(weights)), -2.0 * np.eye(len(weights))])
+    in_units = isinstance(scaler, InTheirUnits)
+    if in_units:
+        points = np.abs(points) * scaler.mean_
+    told = points @ weights + constant
+    told = told if floor_ms is None else np.maximum(told, floor_ms)
+    if not np.allclose(_predict(regressor, points), told, rtol=1e-9, atol=1e-9):
         return None
-    return scaled, constant, scaler.mean_, scaler.scale_
+    if not in_units:
+        weights = weights / scaler.scale_
+        constant -= float(weights @ scaler.mean_)
+    return weights, constant, floor_ms
+
+
+def _predict(regressor: Any, points: Any) -> Any:
+    names = getattr(regressor, "feature_names_in_", None)
+    return regressor.predict(points if names is None else pd.DataFrame(points, columns=names))

@@ -3,6 +3,7 @@
 Feature transforms live inside the fitted pipeline, so predicting cannot diverge from fitting.
 """
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -12,45 +13,66 @@ import pandas as pd
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from sklearn.base import clone, is_regressor
-from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 
 from llmlat.config import FeaturesConfig
 from llmlat.errors import ConfigError, one_line
 from llmlat.predict.evaluate import Milliseconds
-from llmlat.records import COLUMN, TARGET
+from llmlat.predict.features.check import check_features
+from llmlat.predict.features.table import FeatureError, FeatureTable, InTheirUnits
+from llmlat.records import KNOWN, REQUEST, TARGET, Column
 
-N_REHEARSAL_ROWS = 200
-NUMBER_KINDS = "biuf"  # numpy's letters: booleans, whole numbers, floating point
+N_REHEARSAL_ROWS, N_REHEARSAL_GROUPS = 200, 10
 
 
-def build_pipeline(regressor: Mapping[str, Any], features: FeaturesConfig) -> Pipeline:
-    """Return the unfitted pipeline: the feature columns, standardised, then the regressor.
+def build_pipeline(
+    regressor: Mapping[str, Any], features: FeaturesConfig, known: Mapping[str, Column] = KNOWN
+) -> Pipeline:
+    """Return the unfitted pipeline: the features, standardised, then the regressor.
 
-    It is rehearsed on made-up rows, so that a wrong hyperparameter is found before an hour of measuring.
+    Features stay in their units in front of a regressor that wants them positive (scikit-learn's tag
+    `positive_only`), since standardised ones are not. The pipeline is rehearsed on made-up rows, so that a
+    wrong hyperparameter is found before an hour of measuring.
 
     Parameters
     ----------
     regressor : mapping
         `_target_`, a scikit-learn regressor's import path, and its hyperparameters.
     features : FeaturesConfig
+    known : mapping of str to Column, optional
+        The columns that the rows have; a token row's unless given.
 
     Raises
     ------
     ConfigError
         Where the regressor cannot be made or fitted, or a column cannot be a feature.
     """
-    columns = _checked_columns(features.columns)
+    check_features(features, known)
     estimator = _instantiate(regressor)
-    scaled = ColumnTransformer([("scaled", StandardScaler(), columns)], verbose_feature_names_out=False)
-    pipeline = Pipeline([("features", scaled), ("regressor", estimator)])
-    _rehearse(pipeline, columns, regressor)
+    keeps_units = get_tags(estimator).input_tags.positive_only
+    pipeline = Pipeline(
+        [
+            ("features", FeatureTable(list(features.columns), dict(features.derived))),
+            ("scaled", InTheirUnits() if keeps_units else StandardScaler()),
+            ("regressor", estimator),
+        ]
+    )
+    _rehearse(pipeline, known, regressor)
     return pipeline
 
 
-def fit(pipeline: Pipeline, rows: pd.DataFrame) -> Pipeline:
+def fit(pipeline: Pipeline, rows: pd.DataFrame, group: str = REQUEST) -> Pipeline:
     """Return a copy of the pipeline, fitted on rows.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Unfitted.
+    rows : DataFrame
+    group : str
+        The column that a regressor which validates within its own fit keeps apart.
 
     Raises
     ------
@@ -58,7 +80,9 @@ def fit(pipeline: Pipeline, rows: pd.DataFrame) -> Pipeline:
         Where the regressor cannot be fitted on them.
     """
     try:
-        return _fit(pipeline, rows)
+        return _fit(pipeline, rows, group)
+    except FeatureError as error:
+        raise ConfigError(f"features.columns: {error}.") from error
     except ValueError as error:
         raise ConfigError(f"regressor: cannot be fitted on these rows ({one_line(error)}).") from error
 
@@ -72,7 +96,7 @@ def predict(fitted: Pipeline, rows: pd.DataFrame) -> Milliseconds:
         Where a prediction fails or is infinite: some regressors overflow outside the rows they know.
     """
     try:
-        predicted = np.asarray(fitted.predict(rows[feature_columns(fitted)]), dtype=np.float64)
+        predicted = np.asarray(fitted.predict(rows[input_columns(fitted)]), dtype=np.float64)
     except ValueError as error:
         raise ConfigError(f"regressor: cannot predict these rows ({one_line(error)}).") from error
     if not np.isfinite(predicted).all():
@@ -82,34 +106,24 @@ def predict(fitted: Pipeline, rows: pd.DataFrame) -> Milliseconds:
     return predicted
 
 
-def _fit(pipeline: Pipeline, rows: pd.DataFrame) -> Pipeline:
+def _fit(pipeline: Pipeline, rows: pd.DataFrame, group: str) -> Pipeline:
+    fresh = clone(pipeline)
+    takes_groups = "groups" in inspect.signature(fresh.named_steps["regressor"].fit).parameters
+    groups = {"regressor__groups": rows[group].to_numpy()} if takes_groups else {}
     # The features alone: the rest would be copied with them, and checked.
-    return clone(pipeline).fit(rows[feature_columns(pipeline)], rows[TARGET].to_numpy())
+    return fresh.fit(rows[input_columns(pipeline)], rows[TARGET].to_numpy(), **groups)
 
 
-def feature_columns(pipeline: Pipeline) -> list[str]:
-    """Return the columns that a pipeline of `build_pipeline` reads."""
-    return list(pipeline.named_steps["features"].transformers[0][2])
+def features_of(pipeline: Pipeline) -> FeatureTable:
+    """Return the first step of a pipeline of `build_pipeline`."""
+    table = pipeline.named_steps["features"]
+    assert isinstance(table, FeatureTable)
+    return table
 
 
-def _checked_columns(columns: list[str]) -> list[str]:
-    if not columns:
-        raise ConfigError("features.columns: empty; name at least one column, such as context_length.")
-    for name in columns:
-        if name not in COLUMN:
-            raise ConfigError(
-                f"features.columns: a token row has no column {name!r}; it has {', '.join(COLUMN)}."
-            )
-        if not COLUMN[name].known_before_step:
-            raise ConfigError(
-                f"features.columns: {name} is known only after the step, so it cannot predict it."
-            )
-        if np.dtype(COLUMN[name].dtype.to_pandas_dtype()).kind not in NUMBER_KINDS:
-            raise ConfigError(f"features.columns: {name} is no number; name columns that are numbers.")
-    twice = next((name for name in columns if columns.count(name) > 1), None)
-    if twice:
-        raise ConfigError(f"features.columns: {twice} is named twice; once is enough.")
-    return list(columns)
+def input_columns(pipeline: Pipeline) -> list[str]:
+    """Return the columns of the rows that a pipeline of `build_pipeline` reads."""
+    return features_of(pipeline).inputs()
 
 
 def _instantiate(regressor: Mapping[str, Any]) -> Any:
@@ -136,17 +150,25 @@ def _is_regressor(estimator: Any) -> bool:
         return False
 
 
-def _rehearse(pipeline: Pipeline, columns: list[str], regressor: Mapping[str, Any]) -> None:
-    generator = np.random.default_rng(0)
-    values = generator.integers(1, 1000, (N_REHEARSAL_ROWS, len(columns)))
-    rows = pd.DataFrame(values, columns=columns)
-    rows[TARGET] = generator.uniform(1, 2, len(rows))
+def _rehearse(pipeline: Pipeline, known: Mapping[str, Column], regressor: Mapping[str, Any]) -> None:
+    rows = _made_up_rows(input_columns(pipeline), known)
     try:
         # What it warns of here is about made-up rows.
         with warnings.catch_warnings(action="ignore"):
-            _fit(pipeline, rows).predict(rows)
+            _fit(pipeline, rows, REQUEST).predict(rows)
     except Exception as error:
         raise ConfigError(
             f"regressor={dict(regressor)}: fails on {N_REHEARSAL_ROWS} made-up rows ({one_line(error)}); "
             "mend its hyperparameters."
         ) from error
+
+
+def _made_up_rows(inputs: list[str], known: Mapping[str, Column]) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    values = generator.integers(1, 1000, (N_REHEARSAL_ROWS, len(inputs)))
+    rows = pd.DataFrame(values, columns=inputs)
+    for name in inputs:
+        if known[name].is_text:
+            rows[name] = np.where(rows[name] % 2, "one", "another")
+    rows[TARGET] = generator.uniform(1, 2, len(rows))
+    return rows.assign(**{REQUEST: np.arange(len(rows)) % N_REHEARSAL_GROUPS})

@@ -97,7 +97,7 @@ def beside_floor(found: Any, floor: Floor | None, phase: str | None = None) -> A
         return found
     beside = {
         key: value
-        if key == "noise_floor"
+        if key in ("noise_floor", "intervals")
         else beside_floor(value, floor, key if key in (PREFILL, DECODE) else phase)
         for key, value in found.items()
     }

@@ -4,16 +4,19 @@ A linear predictor is its formula; evaluating it takes a microsecond. Any other 
 file as the fitted scikit-learn pipeline, and loading it imports scikit-learn.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmlat.errors import LlmlatError, one_line
+from llmlat.errors import LlmlatError
+from llmlat.predict.estimate import Estimate, OutsideError, estimate
+from llmlat.predict.evaluators import LoadError, Values, linear_of, pipeline_of
 
-FORMAT = 1
-_Evaluate = Callable[[Mapping[str, Any]], Any]
+if TYPE_CHECKING:
+    from llmlat.predict.features.formula import Formula
+
+FORMAT = 2
 
 
 class PredictorError(LlmlatError):
@@ -28,14 +31,14 @@ class Predictor:
     spec : mapping
         The content of `predictor.json`.
     evaluate : callable
-        Maps features by name to milliseconds.
+        Maps inputs by name to milliseconds.
 
     Attributes
     ----------
-    features : tuple of str
-        The features, in the order of fitting.
+    inputs : tuple of str
+        What must be said of a step, in the order of fitting.
     spec : mapping
-        What the file says: the formula, what it was fitted on, and how well it did.
+        What the file says: the formula, what it was fitted on, how well it did, and how far off it may be.
 
     Examples
     --------
@@ -45,10 +48,18 @@ class Predictor:
     80.0
     """
 
-    def __init__(self, spec: Mapping[str, Any], evaluate: _Evaluate) -> None:
+    def __init__(self, spec: Mapping[str, Any], evaluate: Callable[[Values], Any]) -> None:
         self.spec = spec
-        self.features: tuple[str, ...] = tuple(spec["features"])
+        self.inputs: tuple[str, ...] = tuple(
+            name for name, entry in spec["inputs"].items() if entry.get("default") is None
+        )
+        self._defaults = {
+            name: entry["default"]
+            for name, entry in spec["inputs"].items()
+            if entry.get("default") is not None
+        }
         self._evaluate = evaluate
+        self._parsed: dict[str, Formula] = {}
 
     @classmethod
     def linear(cls, weights: Mapping[str, float], intercept_ms: float) -> "Predictor":
@@ -57,86 +68,99 @@ class Predictor:
         Parameters
         ----------
         weights : mapping
-            Milliseconds per unit of each feature.
+            Milliseconds per unit of each input.
         intercept_ms : float
-            Milliseconds where every feature is 0.
+            Milliseconds where every input is 0.
         """
         spec = {
+            "inputs": {name: {} for name in weights},
             "features": {name: {"per_unit_ms": weight} for name, weight in weights.items()},
             "intercept_per_unit_ms": intercept_ms,
         }
-        return cls(spec, _linear(spec))
+        return cls(spec, linear_of(spec))
 
-    def predict(self, **features: Any) -> Any:
+    def predict(self, **inputs: Any) -> Any:
         """Return the latency of one step, or of arrays of steps, in milliseconds.
+
+        It answers outside of what was measured as well; `estimate` says so.
 
         Parameters
         ----------
-        **features : float or array-like
-            A value for each of `features`, by name: numbers, or arrays of one shape.
+        **inputs : float, str or array-like
+            A value for each of `inputs`, by name: single ones, or arrays of one shape. What had one value when
+            it was fitted, or follows from the others, may be said too.
 
         Returns
         -------
         float or ndarray
-            Milliseconds, in the shape of the features.
+            Milliseconds, in the shape of the inputs.
 
         Raises
         ------
         TypeError
-            Where a feature is missing, or one is not the predictor's.
+            Where an input is missing, or one is not the predictor's.
         """
-        if len(features) != len(self.features) or any(name not in features for name in self.features):
-            raise TypeError(
-                f"predict() takes {', '.join(self.features)}; got {', '.join(features) or 'nothing'}."
-            )
-        return self._evaluate(features)
+        if self._defaults:
+            inputs = self._complete(inputs)
+        elif len(inputs) != len(self.inputs) or any(name not in inputs for name in self.inputs):
+            raise TypeError(self._complaint(inputs))
+        return self._evaluate(inputs)
+
+    def estimate(self, *, level: float = 0.9, outside: str = "widen", **inputs: Any) -> Estimate:
+        """Return the latency of one step, or of arrays of steps, and how far off that may be.
+
+        Parameters
+        ----------
+        level : float, default=0.9
+            The share of steps of new requests that the interval holds: 0.5, 0.8, 0.9, 0.95 or 0.99.
+        outside : {'widen', 'refuse'}
+            What to do where something was asked that lies outside of what was measured.
+        **inputs : float, str or array-like
+            As `predict` takes them.
+
+        Returns
+        -------
+        Estimate
+
+        Raises
+        ------
+        OutsideError
+            Where `outside` is refuse, and a step lies outside.
+        PredictorError
+            Where the file holds no intervals, or not of this level.
+        """
+        values = self._complete(inputs)
+        try:
+            return estimate(self.spec, values, self._evaluate(values), level, outside)
+        except KeyError as error:
+            raise PredictorError(f"estimate: {error.args[0]}") from error
+
+    def _complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Fill in what may be left unsaid: constants as they were, and what follows from other inputs."""
+        if any(name not in given for name in self.inputs) or any(
+            name not in self.spec["inputs"] for name in given
+        ):
+            raise TypeError(self._complaint(given))
+        left = {name: default for name, default in self._defaults.items() if name not in given}
+        values = {**given, **{k: v for k, v in left.items() if not isinstance(v, Mapping)}}
+        for name, default in left.items():
+            if isinstance(default, Mapping):
+                values[name] = self._formula(default["formula"])({**default["constants"], **values})
+        return values
+
+    def _formula(self, text: str) -> "Formula":
+        if text not in self._parsed:
+            from llmlat.predict.features.formula import parse
+
+            self._parsed[text] = parse(text)
+        return self._parsed[text]
+
+    def _complaint(self, given: Mapping[str, Any]) -> str:
+        may = f" (and may be told {', '.join(self._defaults)})" if self._defaults else ""
+        return f"predict() takes {', '.join(self.inputs)}{may}; got {', '.join(given) or 'nothing'}."
 
     def __repr__(self) -> str:
-        return f"Predictor({', '.join(self.features)})"
-
-
-def _linear(spec: Mapping[str, Any]) -> _Evaluate:
-    terms = tuple((name, float(entry["per_unit_ms"])) for name, entry in spec["features"].items())
-    intercept = float(spec["intercept_per_unit_ms"])
-
-    def evaluate(features: Mapping[str, Any]) -> Any:
-        latency: Any = intercept
-        for name, weight in terms:
-            value = features[name]
-            latency = latency + weight * (value if isinstance(value, int | float) else _as_array(value))
-        return latency
-
-    return evaluate
-
-
-def _as_array(value: Any) -> Any:
-    import numpy as np
-
-    if value is None:
-        raise TypeError("predict() takes numbers or arrays of numbers; got None.")
-    return np.asarray(value, dtype=np.float64)
-
-
-def _fitted_pipeline(path: Path, spec: Mapping[str, Any]) -> _Evaluate:
-    features = list(spec["features"])
-    try:
-        import joblib
-        import numpy as np
-        import pandas as pd
-
-        pipeline = joblib.load(path)
-    except Exception as error:
-        raise PredictorError(
-            f"{path}: cannot be unpickled here ({one_line(error)}); fit again on this machine."
-        ) from error
-
-    def evaluate(values: Mapping[str, Any]) -> Any:
-        columns = np.broadcast_arrays(*(_as_array(values[name]) for name in features))
-        frame = pd.DataFrame({name: column.ravel() for name, column in zip(features, columns, strict=True)})
-        latency = pipeline.predict(frame).reshape(columns[0].shape)
-        return latency if latency.ndim else float(latency)
-
-    return evaluate
+        return f"Predictor({', '.join(self.inputs)})"
 
 
 def load_predictor(path: str | Path) -> Predictor:
@@ -165,22 +189,14 @@ def load_predictor(path: str | Path) -> Predictor:
             raise PredictorError(
                 f"{path}: format {spec['format']} is not {FORMAT}; fit again with this version of llmlat."
             )
-        evaluate = _linear(spec) if spec["kind"] == "linear" else _fitted_pipeline(_pickled(path, spec), spec)
+        evaluate = linear_of(spec) if spec["kind"] == "linear" else pipeline_of(path, spec)
         return Predictor(spec, evaluate)
+    except LoadError as error:
+        raise PredictorError(str(error)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PredictorError(
             f"{path}: not a predictor ({error}); name a run folder or its predictor.json."
         ) from error
 
 
-def _pickled(path: Path, spec: Mapping[str, Any]) -> Path:
-    """Return the fitted pipeline's file, once it is known to be the one that was written with `path`."""
-    pickled = path.with_name(spec["pipeline"]["file"])
-    if (
-        not pickled.is_file()
-        or hashlib.sha256(pickled.read_bytes()).hexdigest() != spec["pipeline"]["sha256"]
-    ):
-        raise PredictorError(
-            f"{pickled}: missing, or not the file that {path.name} was written with; fit again."
-        )
-    return pickled
+__all__ = ["Estimate", "OutsideError", "Predictor", "PredictorError", "load_predictor"]

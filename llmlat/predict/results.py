@@ -10,10 +10,12 @@ from sklearn.pipeline import Pipeline
 from llmlat.config import SplitConfig, SplitName
 from llmlat.errors import ConfigError, DatasetError
 from llmlat.predict import thesis
+from llmlat.predict.analysis.effects import effects_by_cell
+from llmlat.predict.analysis.inputs import along_context, average_effects, shuffled
+from llmlat.predict.beside import leakage_gap, parts, splits_beside
 from llmlat.predict.cells import cell_summary
 from llmlat.predict.coefficients import coefficient_table, spelled_formula
 from llmlat.predict.evaluate import (
-    NO_ROWS,
     baselines,
     by_phase,
     error_block,
@@ -21,12 +23,14 @@ from llmlat.predict.evaluate import (
     latency_summary,
     worst_rows,
 )
-from llmlat.predict.fit import feature_columns, fit, predict
+from llmlat.predict.fit import features_of, fit, input_columns, predict
 from llmlat.predict.flagged import count_flags, without_flagged
 from llmlat.predict.floor import beside_floor, noise_floor
 from llmlat.predict.refit import refit, revisited, steady
-from llmlat.predict.split import Positions, split_rows
+from llmlat.predict.split import kept_apart, split_rows
 from llmlat.predict.trees import boosted_trees
+from llmlat.predict.uncertainty.bootstrap import coefficient_intervals, error_intervals
+from llmlat.predict.uncertainty.calibration import Calibration, calibrate_fit, coverage
 from llmlat.predict.validate import validate
 from llmlat.records import DECODE, TARGET
 
@@ -47,12 +51,15 @@ class Analysis:
         The test rows, with `predicted_ms`.
     train : DataFrame
         The training rows.
+    calibration : Calibration or None
+        How far off it may be; None where the rows do not allow to tell.
     """
 
     fitted: Pipeline
     metrics: dict[str, Any]
     predictions: pd.DataFrame
     train: pd.DataFrame
+    calibration: Calibration | None
 
 
 def analyse(
@@ -94,21 +101,36 @@ def analyse(
     flags = {**count_flags(counted), "excluded": excludes_flagged}
     if excludes_flagged:
         counted = without_flagged(counted)
-    train, test = _parts(counted, split_rows(counted, split))
-    fitted = fit(pipeline, train)
+    train, test = parts(counted, split_rows(counted, split))
+    group = kept_apart(split)
+    fitted = fit(pipeline, train, group)
     predictions = test.assign(predicted_ms=predict(fitted, test))
     coefficients = coefficient_table(fitted)
-    floor, floor_reason = noise_floor(counted, feature_columns(pipeline))
+    floor, floor_reason = noise_floor(counted, input_columns(pipeline))
+    calibration, uncalibrated = calibrate_fit(train, pipeline, split)
+    splits = splits_beside(counted, pipeline, split, train, predictions)
     metrics: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
+        "source": "measured",
         **about,
         **_counts(rows, counted, train, test),
         **_headline(predictions),
-        **_settings(pipeline, split),
+        **_settings(pipeline, fitted, split),
         **validate(train, pipeline, split),
-        "splits": _splits(counted, pipeline, split, train, predictions),
+        "splits": splits,
+        "leakage_gap": leakage_gap(splits),
         **coefficients,
         "formula": spelled_formula(coefficients),
+        "average_effects": average_effects(fitted, train),
+        "intervals": {
+            "errors": error_intervals(predictions, group),
+            "coefficients": coefficient_intervals(fitted, train, group),
+        },
+        "calibration": calibration.as_dict() if calibration else None,
+        "calibration_reason": uncalibrated,
+        **_on_held_out_requests(counted, pipeline, split),
+        "effects": effects_by_cell(counted),
+        "along_context": along_context(fitted, counted),
         "baselines": baselines(counted, train, test),
         "noise_floor": floor,
         "noise_floor_reason": floor_reason,
@@ -124,17 +146,11 @@ def analyse(
         "first_visits": first_visits(counted),
         "latency": latency_summary(counted),
         "cells": cell_summary(counted),
-        "nonlinear_check": _nonlinear_check(counted, pipeline, split),
     }
     metrics = beside_floor(metrics, floor)
     metrics["verdicts"] = thesis.verdicts(metrics, rows, contrast) if reference == "thesis" else []
     metrics["reference"] = thesis.REFERENCE if reference == "thesis" else None
-    return Analysis(fitted, metrics, predictions, train)
-
-
-def _parts(rows: pd.DataFrame, positions: tuple[Positions, Positions]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    train, test = positions
-    return rows.iloc[train], rows.iloc[test]
+    return Analysis(fitted, metrics, predictions, train, calibration)
 
 
 def _counts(
@@ -149,60 +165,52 @@ def _counts(
     }
 
 
-def _settings(pipeline: Pipeline, split: SplitConfig) -> dict[str, Any]:
-    regressor = pipeline.named_steps["regressor"]
+def _settings(pipeline: Pipeline, fitted: Pipeline, split: SplitConfig) -> dict[str, Any]:
+    regressor, features = pipeline.named_steps["regressor"], features_of(fitted)
     return {
         "regressor": {"name": type(regressor).__name__, "parameters": _plain(regressor.get_params())},
-        "features": feature_columns(pipeline),
-        "split": {"name": str(split.name), "test_size": split.test_size, "seed": split.seed},
+        "chosen": getattr(fitted.named_steps["regressor"], "choices_", None),
+        "features": list(features.columns),
+        "inputs": features.inputs(),
+        "left_out": dict(features.left_out_),
+        "split": {
+            "name": str(split.name),
+            "test_size": split.test_size,
+            "seed": split.seed,
+            "column": split.column,
+            "held_out": split.held_out,
+        },
     }
 
 
 def _headline(predictions: pd.DataFrame) -> dict[str, Any]:
-    return {name: value for name, value in _errors(predictions).items() if name != "n"}
+    errors = error_block(predictions[TARGET].to_numpy(), predictions["predicted_ms"].to_numpy())
+    return {name: value for name, value in errors.items() if name != "n"}
 
 
-def _errors(predictions: pd.DataFrame) -> dict[str, Any]:
-    return error_block(predictions[TARGET].to_numpy(), predictions["predicted_ms"].to_numpy())
+def _on_held_out_requests(rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> dict[str, Any]:
+    """Return what can only be told on requests, or prompts, that a fit and its calibration have not seen.
 
-
-def _splits(
-    rows: pd.DataFrame,
-    pipeline: Pipeline,
-    split: SplitConfig,
-    train: pd.DataFrame,
-    predictions: pd.DataFrame,
-) -> dict[str, Any]:
-    """Test under each split of the same size: random beside grouped. The headline's is known already."""
-    return {
-        str(name): _tested(rows, train, predictions)
-        if name is split.name
-        else _under(rows, pipeline, SplitConfig(name, split.test_size, split.seed))
-        for name in SplitName
-    }
-
-
-def _under(rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> dict[str, Any]:
+    `coverage` of 90 % intervals, `importance` of the inputs, and `nonlinear_check`, what boosted trees miss;
+    None each where none can be held out.
+    """
+    name = split.name if split.name is SplitName.by_prompt else SplitName.by_request
+    grouped = SplitConfig(name, split.test_size, split.seed)
     try:
-        train, test = _parts(rows, split_rows(rows, split))
-    except ConfigError as error:
-        return {**error_block(NO_ROWS, NO_ROWS), "n_train": None, "n_test": None, "reason": str(error)}
-    return _tested(rows, train, test.assign(predicted_ms=predict(fit(pipeline, train), test)))
-
-
-def _tested(rows: pd.DataFrame, train: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, Any]:
-    counts = {"n_train": len(train), "n_test": len(predictions)}
-    return {**_errors(predictions), **counts, "baselines": baselines(rows, train, predictions)}
-
-
-def _nonlinear_check(rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> dict[str, Any] | None:
-    """Return what boosted trees miss on held-out requests; None where none can be held out."""
-    by_request = SplitConfig(SplitName.by_request, split.test_size, split.seed)
-    try:
-        train, test = _parts(rows, split_rows(rows, by_request))
+        train, test = parts(rows, split_rows(rows, grouped))
+        fitted = fit(pipeline, train, kept_apart(grouped))
+        predicted = predict(fitted, test)
     except ConfigError:
-        return None
-    return boosted_trees(train, test, feature_columns(pipeline))
+        return {"coverage": None, "importance": None, "nonlinear_check": None}
+    calibration, _ = calibrate_fit(train, pipeline, grouped)
+    return {
+        "coverage": coverage(test, predicted, calibration) if calibration else None,
+        "importance": shuffled(fitted, test),
+        "nonlinear_check": boosted_trees(
+            *(features_of(fitted).transform(part) for part in (train, test)),
+            *(part[TARGET].to_numpy() for part in (train, test)),
+        ),
+    }
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""How rows are divided between fitting and testing."""
+"""How rows are divided between fitting and testing, and what the two must not share."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -7,11 +9,46 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from llmlat.config import SplitConfig, SplitName
 from llmlat.errors import ConfigError
+from llmlat.records import PROMPT, REQUEST
 
 Positions = npt.NDArray[np.int64]
 """Positions of rows in a frame."""
 
 MIN_TRAIN_ROWS, MIN_TEST_ROWS = 3, 2
+UNITS = {SplitName.by_request: ("requests", REQUEST), SplitName.by_prompt: ("prompts", PROMPT)}
+"""What is drawn whole, in words, and the column that names it."""
+
+EXTRAPOLATED = "context_length"
+"""What `extrapolate` sorts rows by unless `split.column` says otherwise."""
+
+TIME = "completed_at_ns"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much there is to divide; known before anything is measured."""
+
+    rows: int
+    requests: int
+    prompts: int
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> "Counts":
+        """Count what a frame holds."""
+        return cls(len(rows), rows[REQUEST].nunique(), rows[PROMPT].nunique())
+
+
+def kept_apart(split: SplitConfig) -> str:
+    """Return the column whose values are never on both sides of a fold within the training rows.
+
+    Whole requests at least, where the test rows do not come from the same requests either.
+    """
+    return PROMPT if split.name is SplitName.by_prompt else REQUEST
+
+
+def is_grouped(split: SplitConfig) -> bool:
+    """Whether folds within the training rows are of whole requests or prompts, as the test rows are."""
+    return split.name is not SplitName.random
 
 
 def split_rows(rows: pd.DataFrame, config: SplitConfig) -> tuple[Positions, Positions]:
@@ -22,7 +59,9 @@ def split_rows(rows: pd.DataFrame, config: SplitConfig) -> tuple[Positions, Posi
     rows : DataFrame
         Counted token rows.
     config : SplitConfig
-        `random` draws rows; `by_request` draws whole requests, so that no request's tokens are on both sides.
+        `random` draws rows; `by_request` and `by_prompt` draw whole requests or prompts; `extrapolate` tests
+        on the rows with the largest `split.column`, `by_time` on the last ones; `leave_one_out` tests on the
+        rows whose `split.column` is `split.held_out`.
 
     Returns
     -------
@@ -32,31 +71,40 @@ def split_rows(rows: pd.DataFrame, config: SplitConfig) -> tuple[Positions, Posi
     Raises
     ------
     ConfigError
-        Where the share is no share, or leaves too few rows or requests.
+        Where the share is no share, the column is none, or too few rows, requests or prompts are left.
     """
-    groups = rows["request_id"].to_numpy()
-    n_test = count_test_units(len(rows), len(np.unique(groups)), config)
-    if config.name is SplitName.by_request:
-        draw = GroupShuffleSplit(n_splits=1, test_size=n_test, random_state=config.seed)
-        train, test = next(draw.split(rows, groups=groups))
-    else:
-        train, test = train_test_split(np.arange(len(rows)), test_size=n_test, random_state=config.seed)
+    n_test = count_test_units(Counts.of(rows), config)
+    match config.name:
+        case SplitName.random:
+            train, test = train_test_split(np.arange(len(rows)), test_size=n_test, random_state=config.seed)
+        case SplitName.by_request | SplitName.by_prompt:
+            groups = rows[UNITS[config.name][1]].to_numpy()
+            draw = GroupShuffleSplit(n_splits=1, test_size=n_test, random_state=config.seed)
+            train, test = next(draw.split(rows, groups=groups))
+        case SplitName.extrapolate:
+            train, test = _beyond(rows, config)
+        case SplitName.by_time:
+            order = np.argsort(rows[TIME].to_numpy(), kind="stable")
+            train, test = order[:-n_test], order[-n_test:]
+        case SplitName.leave_one_out:
+            train, test = _without(rows, config)
     return np.sort(train), np.sort(test)
 
 
-def count_test_units(n_rows: int, n_requests: int, config: SplitConfig) -> int:
-    """Return how many rows, or requests, are held out; it takes counts, so it can be asked before measuring.
+def count_test_units(counts: Counts, config: SplitConfig) -> int:
+    """Return how many rows, requests or prompts are held out; asked before measuring too.
 
     Raises
     ------
     ConfigError
-        Where the share leaves too few rows or requests.
+        Where the share leaves too few.
     """
     check_split(config)
-    by_request = config.name is SplitName.by_request
-    units, n_units = ("requests", n_requests) if by_request else ("rows", n_rows)
+    units, n_units, fewest_train, fewest_test = "rows", counts.rows, MIN_TRAIN_ROWS, MIN_TEST_ROWS
+    if config.name in UNITS:
+        units, fewest_train, fewest_test = UNITS[config.name][0], 1, 1
+        n_units = counts.requests if units == "requests" else counts.prompts
     n_test = int(np.ceil(config.test_size * n_units))
-    fewest_train, fewest_test = (1, 1) if by_request else (MIN_TRAIN_ROWS, MIN_TEST_ROWS)
     if n_test < fewest_test or n_units - n_test < fewest_train:
         raise ConfigError(
             f"split={config.name}: {n_units} {units} are too few for split.test_size={config.test_size}; "
@@ -66,7 +114,7 @@ def count_test_units(n_rows: int, n_requests: int, config: SplitConfig) -> int:
 
 
 def check_split(config: SplitConfig) -> None:
-    """Refuse a share that is none, and a seed that scikit-learn does not take.
+    """Refuse a share that is none, a seed that scikit-learn does not take, and settings that nothing reads.
 
     Raises
     ------
@@ -76,3 +124,42 @@ def check_split(config: SplitConfig) -> None:
         raise ConfigError(f"split.test_size={config.test_size}: use a share between 0 and 1, such as 0.2.")
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"split.seed={config.seed}: use a whole number from 0 to {2**32 - 1}.")
+    if config.name is SplitName.leave_one_out and config.column is None:
+        raise ConfigError("split.column: name the column whose values are left out, such as engine.")
+
+
+def _beyond(rows: pd.DataFrame, config: SplitConfig) -> tuple[Positions, Positions]:
+    """Test on the rows whose column is largest: at most the share, since equal values stay together."""
+    name = config.column or EXTRAPOLATED
+    values = _column(rows, name)
+    if not pd.api.types.is_numeric_dtype(values):
+        raise ConfigError(f"split.column={name}: it is no number, so nothing lies beyond it.")
+    border = values.quantile(1 - config.test_size, interpolation="lower")
+    is_beyond = (values > border).to_numpy()
+    if is_beyond.sum() < MIN_TEST_ROWS or (~is_beyond).sum() < MIN_TRAIN_ROWS:
+        raise ConfigError(
+            f"split=extrapolate: too few rows have {name} above {border:g}; measure more lengths, or change "
+            "split.test_size or split.column."
+        )
+    return np.flatnonzero(~is_beyond), np.flatnonzero(is_beyond)
+
+
+def _without(rows: pd.DataFrame, config: SplitConfig) -> tuple[Positions, Positions]:
+    values = _column(rows, str(config.column)).astype(str)
+    held_out = np.asarray(values == config.held_out)
+    found = sorted(values.unique())
+    if config.held_out is None or not held_out.any():
+        said = "name the value that is left out" if config.held_out is None else "no row has it"
+        raise ConfigError(f"split.held_out={config.held_out}: {said}; {config.column} is {', '.join(found)}.")
+    if (~held_out).sum() < MIN_TRAIN_ROWS:
+        raise ConfigError(
+            f"split.held_out={config.held_out}: {config.column} is that in all {len(rows)} rows, so none are "
+            "left to fit on; measure others beside it (collect.interleave), or name several datasets."
+        )
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _column(rows: pd.DataFrame, name: str) -> pd.Series:
+    if name not in rows:
+        raise ConfigError(f"split.column={name}: the rows have no such column; they have {', '.join(rows)}.")
+    return rows[name]

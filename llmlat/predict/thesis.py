@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from llmlat.predict.effects import MIN_REQUESTS, Slope, decode_curvature, decode_slopes
+from llmlat.predict.analysis.effects import MIN_REQUESTS, Slope, decode_curvature, decode_slopes
 
 REFERENCE: dict[str, Any] = {
     "source": "A Predictive Modeling Approach to Estimate Per-Token Inference Latency in Large Language "

@@ -1,7 +1,6 @@
 """Boosted trees on the same features and held-out requests: what a line misses."""
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,12 @@ import pandas as pd
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
-from llmlat.predict.evaluate import error_block
-from llmlat.records import TARGET
+from llmlat.predict.evaluate import Milliseconds, error_block
 
 
-def boosted_trees(train: pd.DataFrame, test: pd.DataFrame, features: Sequence[str]) -> dict[str, Any]:
+def boosted_trees(
+    train: pd.DataFrame, test: pd.DataFrame, train_ms: Milliseconds, test_ms: Milliseconds
+) -> dict[str, Any]:
     """Return the errors of boosted trees.
 
     They do not depend on the regressor that is fitted, so jobs that sweep its settings share one fit.
@@ -22,15 +22,20 @@ def boosted_trees(train: pd.DataFrame, test: pd.DataFrame, features: Sequence[st
     Parameters
     ----------
     train, test : DataFrame
-    features : sequence of str
+        Features, as numbers.
+    train_ms, test_ms : ndarray of float64, shape (n_rows,)
+        The rows' latencies.
 
     Returns
     -------
     dict
         An error block.
     """
-    numbers = [part[[*features, TARGET]].to_numpy(dtype=np.float64).tobytes() for part in (train, test)]
-    return dict(_errors(*numbers, n_columns=len(features) + 1))
+    numbers = [
+        np.column_stack([features.to_numpy(dtype=np.float64), latency_ms]).tobytes()
+        for features, latency_ms in ((train, train_ms), (test, test_ms))
+    ]
+    return dict(_errors(*numbers, n_columns=train.shape[1] + 1))
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,6 +1,7 @@
 """Errors on folds of the training rows: what settings are chosen by, so that the test rows stay untouched."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,22 +9,67 @@ import pandas as pd
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.pipeline import Pipeline
 
-from llmlat.config import SplitConfig, SplitName
+from llmlat.config import SplitConfig
 from llmlat.errors import ConfigError
-from llmlat.predict.evaluate import error_block
-from llmlat.predict.fit import feature_columns, fit, predict
-from llmlat.predict.split import MIN_TRAIN_ROWS, Positions
-from llmlat.records import TARGET
+from llmlat.predict.evaluate import Milliseconds, error_block
+from llmlat.predict.fit import fit, input_columns, predict
+from llmlat.predict.split import MIN_TRAIN_ROWS, Positions, is_grouped, kept_apart
+from llmlat.records import PROMPT, REQUEST, TARGET
 
 N_FOLDS = 5
-GROUP = "request_id"
+WORDS = {None: "rows", REQUEST: "requests", PROMPT: "prompts"}
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Training rows, each predicted once, by a fit on the other folds.
+
+    Attributes
+    ----------
+    predicted_ms : ndarray of float64, shape (n_rows,)
+    n_folds : int
+    group : str or None
+        The column whose values the folds keep apart; None where they are of single rows.
+    """
+
+    predicted_ms: Milliseconds
+    n_folds: int
+    group: str | None
+
+
+def out_of_fold(train: pd.DataFrame, pipeline: Pipeline, group: str | None, seed: int = 0) -> OutOfFold:
+    """Predict every training row by a fit on the other folds.
+
+    Parameters
+    ----------
+    train : DataFrame
+        Training rows; no test row may be among them.
+    pipeline : Pipeline
+        Unfitted.
+    group : str or None
+        The column whose values stay together; None draws single rows.
+    seed : int
+        Shuffles single rows into folds.
+
+    Raises
+    ------
+    ConfigError
+        Where there are too few rows or groups, or the regressor fails on a fold.
+    """
+    seen = train[list(dict.fromkeys([*input_columns(pipeline), TARGET, REQUEST, PROMPT]))]
+    predicted, n_folds = np.empty(len(train)), 0
+    for rest, fold in _folds(train, group, seed):
+        part = seen.iloc[rest]
+        predicted[fold] = predict(fit(pipeline, part, group or REQUEST), seen.iloc[fold])
+        n_folds += 1
+    return OutOfFold(predicted, n_folds, group)
 
 
 def validate(train: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> dict[str, Any]:
     """Cross-validate a regressor on the training rows alone.
 
-    Every training row is predicted once, by a fit on the other folds, and all those predictions are judged
-    together. The folds keep apart what the split keeps apart: whole requests, or rows.
+    All predictions of `out_of_fold` are judged together. The folds keep apart what the split keeps apart:
+    whole requests or prompts, or rows.
 
     Parameters
     ----------
@@ -37,27 +83,22 @@ def validate(train: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> dic
     Returns
     -------
     dict
-        `validation`, an error block with `n_folds` and `grouped_by` (`request_id`, or None for single rows),
-        and `validation_reason`, None. Where there are too few rows or requests, or the regressor fails on a
+        `validation`, an error block with `n_folds` and `grouped_by` (a column, or None for single rows),
+        and `validation_reason`, None. Where there are too few rows or groups, or the regressor fails on a
         fold, `validation` is None and `validation_reason` says why.
     """
     try:
-        folds = list(_folds(train, split))
-        seen = train[[*feature_columns(pipeline), TARGET]]
-        predicted = np.empty(len(train))
-        for rest, fold in folds:
-            predicted[fold] = predict(fit(pipeline, seen.iloc[rest]), seen.iloc[fold])
+        found = out_of_fold(train, pipeline, kept_apart(split) if is_grouped(split) else None, split.seed)
     except ConfigError as error:
         return {"validation": None, "validation_reason": str(error)}
-    errors = error_block(train[TARGET].to_numpy(), predicted)
-    grouped_by = GROUP if split.name is SplitName.by_request else None
+    errors = error_block(train[TARGET].to_numpy(), found.predicted_ms)
     return {
-        "validation": {**errors, "n_folds": len(folds), "grouped_by": grouped_by},
+        "validation": {**errors, "n_folds": found.n_folds, "grouped_by": found.group},
         "validation_reason": None,
     }
 
 
-def _folds(train: pd.DataFrame, split: SplitConfig) -> Iterator[tuple[Positions, Positions]]:
+def _folds(train: pd.DataFrame, group: str | None, seed: int) -> Iterator[tuple[Positions, Positions]]:
     """Yield the positions of each fold's rest and of the fold; fewer folds where there is little to divide.
 
     Raises
@@ -65,20 +106,19 @@ def _folds(train: pd.DataFrame, split: SplitConfig) -> Iterator[tuple[Positions,
     ConfigError
         Where not even two folds leave enough rows to fit on.
     """
-    by_request = split.name is SplitName.by_request
-    units = train[GROUP].nunique() if by_request else len(train)
+    units = len(train) if group is None else train[group].nunique()
     n_folds = min(N_FOLDS, units)
     if n_folds < 2:
-        raise ConfigError(_too_few(units, by_request))
-    if by_request:
-        drawn = GroupKFold(n_folds).split(train, groups=train[GROUP])
+        raise ConfigError(_too_few(units, group))
+    if group is None:
+        drawn = KFold(n_folds, shuffle=True, random_state=seed).split(train)
     else:
-        drawn = KFold(n_folds, shuffle=True, random_state=split.seed).split(train)
+        drawn = GroupKFold(n_folds).split(train, groups=train[group])
     for rest, fold in drawn:
         if len(rest) < MIN_TRAIN_ROWS:
-            raise ConfigError(_too_few(units, by_request))
+            raise ConfigError(_too_few(units, group))
         yield rest, fold
 
 
-def _too_few(units: int, by_request: bool) -> str:
-    return f"{units} training {'requests' if by_request else 'rows'} are too few to hold folds out of"
+def _too_few(units: int, group: str | None) -> str:
+    return f"{units} training {WORDS.get(group, group)} are too few to hold folds out of"

@@ -13,9 +13,8 @@ from typing import Any
 import pandas as pd
 
 from llmlat import report
-from llmlat.dataset import Dataset
 from llmlat.errors import DatasetError, LlmlatError, one_line
-from llmlat.steps import one_row_a_step
+from llmlat.sources.again import reopened
 from llmlat.sweep import summarise, terminal_lines
 
 
@@ -51,8 +50,7 @@ def rebuild(folder: Path) -> Path:
     metrics, described = _json(folder / "metrics.json"), _json(folder / "dataset.json")
     try:
         predictions = pd.read_parquet(folder / "predictions.parquet")
-        steps = one_row_a_step(Dataset(Path(described["path"]).parent).read())
-        report.write(folder, metrics, steps, predictions)
+        report.write(folder, metrics, reopened(described).steps, predictions)
     except (OSError, ValueError, KeyError) as error:
         raise DatasetError(
             f"{folder}: its report cannot be made ({type(error).__name__}: {one_line(error)}); run again."

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmlat.predict.effects import decode_curvature, decode_slopes, steady_decode_rows
+from llmlat.predict.analysis.effects import decode_curvature, decode_slopes, steady_decode_rows
 
 MakeRows = Callable[..., pd.DataFrame]
 LENGTHS = np.linspace(12, 640, 15).astype(int)
@@ -106,7 +106,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(
     make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """200 data sets with a shift of its own in every request; rows drawn alone would cover far less."""
-    monkeypatch.setattr("llmlat.predict.effects.N_RESAMPLES", 400)
+    monkeypatch.setattr("llmlat.predict.analysis.effects.N_RESAMPLES", 400)
     template = make_rows(LENGTHS, tokens=20, per_prompt=-0.005, per_context=0.02)
     generator = np.random.default_rng(0)
     truth = {"context_length": 20.0, "prompt_tokens": -5.0, "context_alone": 15.0}

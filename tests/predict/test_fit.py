@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from llmlat.config import Config, FeaturesConfig, config_dir
 from llmlat.errors import ConfigError
-from llmlat.predict.fit import build_pipeline, feature_columns, fit
+from llmlat.predict.fit import build_pipeline, fit, input_columns
 from llmlat.records import COLUMNS
 
 THESIS = FeaturesConfig(["prompt_tokens", "context_length"])
@@ -22,10 +23,11 @@ RIDGE = {"_target_": "sklearn.linear_model.Ridge", "alpha": 1.0}
 
 def test_the_pipeline_holds_the_features_the_scaler_and_the_regressor() -> None:
     pipeline = build_pipeline(RIDGE | {"alpha": 0.25}, THESIS)
-    assert feature_columns(pipeline) == THESIS.columns
+    assert input_columns(pipeline) == THESIS.columns
     assert isinstance(pipeline.named_steps["regressor"], Ridge)
     assert pipeline.named_steps["regressor"].alpha == 0.25
-    assert pipeline["features"].transformers[0][1].get_params()["with_std"]
+    assert pipeline["features"].columns == THESIS.columns
+    assert isinstance(pipeline["scaled"], StandardScaler)
 
 
 def test_fitting_leaves_the_pipeline_unfitted(
@@ -102,7 +104,7 @@ def test_a_wrong_value_is_found_by_rehearsing(regressor: dict[str, Any]) -> None
     ids=str,
 )
 def test_the_rehearsal_refuses_no_regressor_that_works(regressor: dict[str, Any]) -> None:
-    assert feature_columns(build_pipeline(regressor, THESIS)) == THESIS.columns
+    assert input_columns(build_pipeline(regressor, THESIS)) == THESIS.columns
 
 
 @pytest.mark.parametrize("name", [column.name for column in COLUMNS if not column.known_before_step])
@@ -129,8 +131,8 @@ def test_every_feature_option_can_be_fitted(
     [
         ([], "empty"),
         (["contxt_length"], "no column 'contxt_length'"),
-        (["prompt_id"], "prompt_id is no number"),
-        (["phase"], "phase is no number"),
+        (["prompt_id"], "prompt_id names what was measured"),
+        (["request_id"], "request_id names what was measured"),
         (["context_length", "context_length"], "context_length is named twice"),
     ],
 )

@@ -164,8 +164,8 @@ def test_a_linear_predictor_is_whole_in_its_file(ridge: Written) -> None:
     assert spec["formula"] == analysis.metrics["formula"]
     assert spec["tested"]["mae_ms"] == analysis.metrics["mae_ms"]
     seen = analysis.train["context_length"]
-    context = spec["features"]["context_length"]
-    assert (context["fitted_from"], context["fitted_to"]) == (seen.min(), seen.max())
+    context = spec["inputs"]["context_length"]
+    assert (context["from"], context["to"], context["default"]) == (seen.min(), seen.max(), None)
 
 
 def test_a_linear_predictor_needs_none_of_its_makers(ridge: Written) -> None:
@@ -299,4 +299,4 @@ def test_it_is_what_the_package_exports(ridge: Written) -> None:
     predictor = llmlat.load_predictor(str(ridge[1]))
     assert isinstance(predictor, llmlat.Predictor)
     assert repr(predictor) == "Predictor(prompt_tokens, context_length)"
-    assert predictor.features == ("prompt_tokens", "context_length")
+    assert predictor.inputs == ("prompt_tokens", "context_length")

@@ -20,6 +20,7 @@ from llmlat.predict.results import Analysis
 MakeRows = Callable[..., pd.DataFrame]
 Analyse = Callable[..., Analysis]
 LENGTHS = np.linspace(12, 640, 15).astype(int)
+SPLITS = [name for name in SplitName if name is not SplitName.leave_one_out]
 BLOCK = ("mae_ms", "rmse_ms", "median_ae_ms", "r2", "mape")
 
 
@@ -118,7 +119,7 @@ def test_without_first_visits_keeps_steady_rows_at_known_contexts(
     assert again["coefficients"]["context_length"]["scaled_ms"] > 0
 
 
-@pytest.mark.parametrize("split", list(SplitName))
+@pytest.mark.parametrize("split", SPLITS)
 def test_the_fit_sees_no_test_row(
     make_rows: MakeRows, analysed: Analyse, thesis_rows: pd.DataFrame, split: SplitName
 ) -> None:
@@ -159,7 +160,7 @@ def _full(*analyses: Analysis) -> list[Analysis]:
 
 def test_both_splits_stand_beside_each_other(thesis: Analysis) -> None:
     splits = thesis.metrics["splits"]
-    assert set(splits) == {"random", "by_request"}
+    assert set(splits) == {"random", "by_request", "by_time", "extrapolate"}
     assert splits["by_request"]["n_train"] + splits["by_request"]["n_test"] == 471
     assert splits["by_request"]["baselines"]["median"]["n"] == splits["by_request"]["n_test"]
     assert thesis.metrics["nonlinear_check"]["n"] == splits["by_request"]["n_test"]
@@ -181,13 +182,13 @@ ODD_ROWS = {
 
 
 @pytest.mark.parametrize("options", ODD_ROWS.values(), ids=list(ODD_ROWS))
-@pytest.mark.parametrize("split", list(SplitName))
+@pytest.mark.parametrize("split", SPLITS)
 def test_metrics_are_json_whatever_the_rows(
     make_rows: MakeRows, analysed: Analyse, options: dict[str, Any], split: SplitName
 ) -> None:
     rows = make_rows(**{"noise_ms": 0.5, **options} if "constant" not in str(options) else options)
-    if split is SplitName.by_request and len(options["lengths"]) == 1:
-        with pytest.raises(ConfigError, match=r"^split=by_request"):
+    if split in (SplitName.by_request, SplitName.by_prompt) and len(options["lengths"]) == 1:
+        with pytest.raises(ConfigError, match=rf"^split={split}"):
             analysed(rows, split=split)
         return
     metrics = analysed(rows, split=split, test_size=0.4, reference="thesis").metrics
@@ -195,11 +196,9 @@ def test_metrics_are_json_whatever_the_rows(
     assert len(metrics["verdicts"]) == 4
 
 
-def test_metrics_are_json_with_two_requests_of_one_token(make_rows: MakeRows, analysed: Analyse) -> None:
-    metrics = analysed(make_rows([10, 20], tokens=1), split=SplitName.by_request, test_size=0.5).metrics
-    plain_json(metrics)
-    assert (metrics["n_train"], metrics["n_test"], metrics["r2"]) == (1, 1, None)
-    assert "too few" in metrics["splits"]["random"]["reason"]
+def test_two_requests_of_one_token_leave_no_feature(make_rows: MakeRows, analysed: Analyse) -> None:
+    with pytest.raises(ConfigError, match=r"^features\.columns: no feature is left of 1 rows: prompt_tokens is"):
+        analysed(make_rows([10, 20], tokens=1), split=SplitName.by_request, test_size=0.5)
 
 
 def test_metrics_are_json_where_the_test_has_no_prefill_row(make_rows: MakeRows, analysed: Analyse) -> None:
@@ -270,7 +269,7 @@ def test_an_infinite_prediction_is_one_line(
 ) -> None:
     pipeline = make_pipeline()
     regressor = pipeline.named_steps["regressor"]
-    pipeline.steps[1] = ("regressor", type("Overflowing", (type(regressor),), {"predict": _infinite})())
+    pipeline.steps[2] = ("regressor", type("Overflowing", (type(regressor),), {"predict": _infinite})())
     with pytest.raises(ConfigError, match=r"^regressor: it predicts"):
         analysed(make_rows(LENGTHS), pipeline)
 

@@ -5,6 +5,7 @@ bootstrap; Davison and Hinkley, *Bootstrap Methods and their Application*, 1997,
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from llmlat.records import DECODE, TARGET
 
 N_RESAMPLES = 2000
 MIN_REQUESTS = 8
+CELL = ["model", "quantization", "engine"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class Slope:
     per_1k_tokens_ms: float
     low_ms: float
     high_ms: float
+
+    def as_list(self) -> list[float]:
+        """Return the slope and the ends of its interval."""
+        return [self.per_1k_tokens_ms, self.low_ms, self.high_ms]
 
     def __str__(self) -> str:
         return f"{self.per_1k_tokens_ms:+.2f} ms [{self.low_ms:+.2f}, {self.high_ms:+.2f}]"
@@ -59,6 +65,33 @@ def decode_slopes(rows: pd.DataFrame, seed: int = 0) -> dict[str, Slope] | None:
     both = _bootstrap(steady, ["context_length", "prompt_tokens"], seed)
     apart = {} if both is None else {"context_length": both[0], "prompt_tokens": both[1]}
     return {"context_alone": alone[0], **apart}
+
+
+def effects_by_cell(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return what context does to a decode step, for each model, quantization and engine.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Counted rows, one a step.
+
+    Returns
+    -------
+    list of dict
+        `model`, `quantization`, `engine`, `n_rows`, `n_requests`; and in milliseconds per 1,000 tokens, as
+        [value, low, high] with a 95 % interval over requests or None where it cannot be told: `context_alone`,
+        and beside each other `context_length` (at equal prompts) and `prompt_tokens` (at equal context).
+    """
+    found = []
+    decode = rows[rows["phase"] == DECODE]
+    for (model, quantization, engine), part in decode.groupby(CELL, sort=False):
+        slopes = decode_slopes(part) or {}
+        names = ("context_alone", "context_length", "prompt_tokens")
+        told = {name: slopes[name].as_list() if name in slopes else None for name in names}
+        cell = {"model": model, "quantization": quantization, "engine": engine}
+        counts = {"n_rows": len(part), "n_requests": int(part["request_id"].nunique())}
+        found.append({**cell, **counts, **told})
+    return found
 
 
 def decode_curvature(rows: pd.DataFrame, seed: int = 0) -> Slope | None:

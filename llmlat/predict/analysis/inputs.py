@@ -1,0 +1,181 @@
+"""What a fitted regressor makes of each input, whatever kind of regressor it is.
+
+Three looks at it: the average effect (for a linear regressor exactly its coefficients), how much worse the
+predictions get when an input is shuffled, and the predicted latency of a decode step along the context.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from llmlat.predict.analysis.effects import CELL
+from llmlat.predict.fit import input_columns, predict
+from llmlat.records import DECODE, KNOWN, TARGET, TELEMETRY
+
+MOST_ROWS = 500  # more say no more about an average
+N_SHUFFLES = 10
+N_POINTS = 20
+
+MOVE_WITH_CONTEXT = ("context_length", "padded_context_length", "batch_context_tokens")
+TOGETHER: dict[str, tuple[str, ...]] = {
+    "prompt length": ("prompt_tokens",),
+    "context length": (*MOVE_WITH_CONTEXT, "token_index"),
+    "batch": ("batch_size",),
+    "decoding": ("num_beams", "temperature", "top_k", "top_p"),
+    "engine and model": ("engine", "model", "quantization", "n_parameters", "weight_bytes", "kv_bytes_per_token"),
+    "first visit": ("first_visit",),
+    "machine": (*(column.name for column in TELEMETRY), "telemetry_age_ms"),
+}
+"""Inputs that say the same thing and are shuffled together."""
+
+
+def average_effects(fitted: Pipeline, rows: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return what one standard deviation more of each input adds to the prediction, on average over rows.
+
+    It is the mean of f(x + s/2) - f(x - s/2). For a regressor that is linear in its inputs, these are its
+    coefficients on scaled features, so this is the thesis's table 4.2 for any regressor. Inputs that move with
+    the context by construction are moved with it.
+
+    Parameters
+    ----------
+    fitted : Pipeline
+    rows : DataFrame
+        The rows that it was fitted on.
+
+    Returns
+    -------
+    dict
+        For each input that is a number and varies: `scaled_ms`, `per_unit_ms` and `relative_impact`, the share
+        of the sum of all absolute effects.
+    """
+    some = _some(rows)
+    found = {}
+    for name in _moved(fitted):
+        values = _numbers(rows[name])
+        scale = float(np.nanstd(values))
+        if scale > 0:
+            up, down = (predict(fitted, _shifted(some, name, sign * scale / 2)) for sign in (1, -1))
+            found[name] = {"scaled_ms": float((up - down).mean()), "per_unit_ms": 0.0, "relative_impact": 0.0}
+            found[name]["per_unit_ms"] = found[name]["scaled_ms"] / scale
+    total = sum(abs(effect["scaled_ms"]) for effect in found.values())
+    for effect in found.values():
+        effect["relative_impact"] = abs(effect["scaled_ms"]) / total if total else 0.0
+    return found
+
+
+def shuffled(fitted: Pipeline, test: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return how much the error on held-out rows grows when inputs are shuffled among them.
+
+    Inputs that say the same thing are shuffled together (permutation importance; Breiman, *Random Forests*,
+    2001, section 10; by groups of inputs as in Au et al., *Grouped feature importance and combined features
+    effect plot*, 2022).
+
+    Parameters
+    ----------
+    fitted : Pipeline
+    test : DataFrame
+        Rows of requests that the fit has not seen.
+
+    Returns
+    -------
+    dict
+        For each group of inputs `inputs`, `mae_ms_more` (the mean over ten shuffles), `low_ms` and `high_ms`
+        (the least and the most).
+    """
+    rows = test if len(test) <= 20 * MOST_ROWS else test.iloc[:: len(test) // (20 * MOST_ROWS)]
+    measured = rows[TARGET].to_numpy()
+    before = float(np.abs(predict(fitted, rows) - measured).mean())
+    generator = np.random.default_rng(0)
+    found = {}
+    for group, names in _groups_of(input_columns(fitted)).items():
+        more = []
+        for _ in range(N_SHUFFLES):
+            order = generator.permutation(len(rows))
+            mixed = rows.assign(**{name: rows[name].to_numpy()[order] for name in names})
+            more.append(float(np.abs(predict(fitted, mixed) - measured).mean()) - before)
+        found[group] = {
+            "inputs": names,
+            "mae_ms_more": float(np.mean(more)),
+            "low_ms": min(more),
+            "high_ms": max(more),
+        }
+    return found
+
+
+def along_context(fitted: Pipeline, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the predicted latency of a decode step along the context: partial dependence, kept possible.
+
+    Every row's context is set to the same length in turn and the predictions are averaged (Friedman, *Greedy
+    function approximation*, 2001, section 8.2). What cannot be is not asked: a prompt is never longer than the
+    context, and the lengths of a batch move with it.
+
+    Parameters
+    ----------
+    fitted : Pipeline
+    rows : DataFrame
+        Counted rows, one a step.
+
+    Returns
+    -------
+    list of dict
+        For each model, quantization and engine with decode rows: these three, `context_length` (a list from the
+        5th to the 95th percentile of what was measured) and `predicted_ms` at each.
+    """
+    decode = rows[rows["phase"] == DECODE]
+    curves = []
+    for (model, quantization, engine), part in decode.groupby(CELL, sort=False):
+        ends = part["context_length"].quantile([0.05, 0.95])
+        points = np.unique(np.linspace(*ends, N_POINTS).round())
+        some = _some(part)
+        predicted = [float(predict(fitted, _at_context(some, point)).mean()) for point in points]
+        curves.append(
+            {
+                "model": model,
+                "quantization": quantization,
+                "engine": engine,
+                "context_length": [int(point) for point in points],
+                "predicted_ms": predicted,
+            }
+        )
+    return curves
+
+
+def _some(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows if len(rows) <= MOST_ROWS else rows.sample(MOST_ROWS, random_state=0)
+
+
+def _moved(fitted: Pipeline) -> list[str]:
+    """Return the inputs that are numbers; of those that move with the context, the context itself."""
+    inputs = [name for name in input_columns(fitted) if name not in KNOWN or not KNOWN[name].is_text]
+    with_context = [name for name in inputs if name in MOVE_WITH_CONTEXT]
+    return [name for name in inputs if name not in with_context[1:]]
+
+
+def _shifted(rows: pd.DataFrame, name: str, by: float) -> pd.DataFrame:
+    if name in MOVE_WITH_CONTEXT:
+        return _at_context(rows, _numbers(rows["context_length"]) + by, keeps_prompt=True)
+    return rows.assign(**{name: _numbers(rows[name]) + by})
+
+
+def _at_context(rows: pd.DataFrame, context: Any, *, keeps_prompt: bool = False) -> pd.DataFrame:
+    sequences = _numbers(rows["batch_size"]) * _numbers(rows["num_beams"])
+    prompt = rows["prompt_tokens"] if keeps_prompt else np.minimum(_numbers(rows["prompt_tokens"]), context - 1)
+    return rows.assign(
+        prompt_tokens=prompt,
+        context_length=context,
+        padded_context_length=context,
+        batch_context_tokens=sequences * context,
+    )
+
+
+def _groups_of(inputs: list[str]) -> dict[str, list[str]]:
+    groups = {group: [name for name in names if name in inputs] for group, names in TOGETHER.items()}
+    grouped = {name for names in groups.values() for name in names}
+    return {k: v for k, v in groups.items() if v} | {name: [name] for name in inputs if name not in grouped}
+
+
+def _numbers(column: pd.Series) -> npt.NDArray[np.float64]:
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)

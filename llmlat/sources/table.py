@@ -1,0 +1,257 @@
+"""Rows of somebody's own table: a CSV or parquet file, and which of its columns is what."""
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+import llmlat
+from llmlat.config import TableConfig
+from llmlat.dataset import KEY_LENGTH
+from llmlat.errors import ConfigError, DatasetError, one_line
+from llmlat.predict.features.formula import FormulaError, parse
+from llmlat.records import DECODE, KNOWN, PREFILL, PROMPT, REQUEST, TARGET, Column
+from llmlat.sources import Rows
+
+log = logging.getLogger(__name__)
+
+MS_PER = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+# A step of a language model that takes less, or more, is more likely in another unit.
+LEAST_PLAUSIBLE_MS, MOST_PLAUSIBLE_MS = 0.02, 600_000.0
+
+MAPPABLE = {
+    "prompt_tokens",
+    "context_length",
+    "batch_size",
+    "is_prefill",
+    "completed_at_ns",
+    "engine",
+    "model",
+    "quantization",
+}
+"""What of ours a column of the table, or a formula on its columns, may be said to be."""
+
+PLAIN: dict[str, Any] = {
+    "session_id": 0,
+    "session_request": 1,
+    "is_warmup": False,
+    "first_visit": False,
+    "flags": "",
+    "sequence_index": 0,
+    "repetition": 0,
+    "engine": "table",
+    "batch_size": 1,
+    "num_beams": 1,
+    "temperature": 0.0,
+    "top_k": None,
+    "top_p": None,
+    "model": "table",
+    "quantization": "none",
+}
+"""What a table that says nothing of it is taken to be."""
+
+
+def known_columns(table: TableConfig) -> dict[str, Column]:
+    """Return the columns that features can be made of; read before anything is fitted.
+
+    Raises
+    ------
+    ConfigError, DatasetError
+    """
+    rows = _read(table)
+    _check(table, rows)
+    mapped = {name: KNOWN[name] for name in (*table.columns, *PLAIN) if name in KNOWN}
+    own = {
+        name: Column(
+            name,
+            pa.float64() if pd.api.types.is_numeric_dtype(rows[name]) else pa.string(),
+            "",
+            "A column of the table.",
+            known_before_step=name != table.latency,
+        )
+        for name in map(str, rows.columns)
+    }
+    return {**mapped, **own}
+
+
+def rows_of_table(table: TableConfig, experiment: str) -> Rows:
+    """Return the rows of a table.
+
+    Parameters
+    ----------
+    table : TableConfig
+    experiment : str
+
+    Raises
+    ------
+    ConfigError
+        Where a column, a formula or the unit cannot be; the line names it, and counts.
+    DatasetError
+        Where the file cannot be read.
+    """
+    read = _read(table)
+    _check(table, read)
+    rows = _kept(table, read)
+    notices = []
+    filled = rows.assign(**{k: v for k, v in PLAIN.items() if k not in rows})
+    for name, text in table.columns.items():
+        filled[name] = _evaluated(text, rows, f"table.columns.{name}")
+    filled[TARGET] = _latency_ms(table, rows, notices)
+    filled[REQUEST], filled[PROMPT] = _groups(table, rows, notices)
+    filled = _with_places(filled, table)
+    key = _key(table)
+    about = _about(table, filled, experiment, key, notices)
+    described = {"key": key, "path": str(Path(str(table.path)).resolve()), "n_rows": len(filled)}
+    described["provenance"] = {"table": {**asdict(table), "unit": str(table.unit)}}
+    return Rows(filled, filled, about, described)
+
+
+def _read(table: TableConfig) -> pd.DataFrame:
+    path = Path(str(table.path))
+    try:
+        rows = pd.read_parquet(path) if path.is_dir() or path.suffix == ".parquet" else pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise DatasetError(f"table.path={path}: there is no such file.") from error
+    except Exception as error:
+        raise DatasetError(
+            f"table.path={path}: cannot be read ({one_line(error)}); it takes CSV with a header, or parquet."
+        ) from error
+    if rows.empty:
+        raise DatasetError(f"table.path={path}: it holds no rows.")
+    return rows.rename(columns=str)
+
+
+def _check(table: TableConfig, rows: pd.DataFrame) -> None:
+    if table.latency is None:
+        raise ConfigError(f"table.latency: name the column to predict; there are {', '.join(rows)}.")
+    for key, names in (("latency", [table.latency]), ("group", table.group)):
+        for name in names:
+            if name not in rows:
+                raise ConfigError(f"table.{key}={name}: no such column; there are {', '.join(rows)}.")
+    for name in table.columns:
+        if name not in MAPPABLE:
+            raise ConfigError(f"table.columns.{name}: nothing to map; use {', '.join(sorted(MAPPABLE))}.")
+
+
+def _kept(table: TableConfig, rows: pd.DataFrame) -> pd.DataFrame:
+    if table.where is None:
+        return rows.reset_index(drop=True)
+    kept = rows[_evaluated(table.where, rows, "table.where") != 0].reset_index(drop=True)
+    if kept.empty:
+        raise ConfigError(f"table.where={table.where}: it keeps none of {len(rows)} rows.")
+    return kept
+
+
+def _evaluated(text: str, rows: pd.DataFrame, key: str) -> Any:
+    """Return a column, or the values of a formula on columns."""
+    if text in rows:
+        return rows[text].to_numpy()
+    try:
+        formula = parse(text)
+    except FormulaError as error:
+        raise ConfigError(f"{key}: {error}.") from error
+    absent = next((name for name in formula.names if name not in rows), None)
+    if absent:
+        raise ConfigError(f"{key}={text}: there is no column {absent}; there are {', '.join(rows)}.")
+    return np.broadcast_to(formula({name: rows[name].to_numpy() for name in formula.names}), len(rows))
+
+
+def _latency_ms(table: TableConfig, rows: pd.DataFrame, notices: list[str]) -> Any:
+    name = str(table.latency)
+    try:
+        given = rows[name].to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"table.latency={name}: it holds texts; name a column of numbers.") from error
+    for is_bad, what in (
+        (np.isnan(given), "missing"),
+        (np.isinf(given), "infinite"),
+        (given <= 0, "0 or below"),
+    ):
+        if is_bad.any():
+            raise ConfigError(
+                f"table.latency={name}: {what} in {int(is_bad.sum())} of {len(given)} rows; leave them out with "
+                "table.where, or mend them."
+            )
+    latency_ms = given * MS_PER[str(table.unit)]
+    median = float(np.median(latency_ms))
+    if not LEAST_PLAUSIBLE_MS <= median <= MOST_PLAUSIBLE_MS:
+        notices.append(
+            f"table.unit={table.unit}: the median of {name} would be {median:.3g} ms, which is unusual for a "
+            "step of a language model; is that its unit?"
+        )
+        log.warning(notices[-1])
+    return latency_ms
+
+
+def _groups(table: TableConfig, rows: pd.DataFrame, notices: list[str]) -> tuple[Any, Any]:
+    """Return what stands in for requests: the combinations of the group columns, or each row by itself."""
+    if not table.group:
+        notices.append("table.group: none is named, so every row is taken to be independent of the others.")
+        log.warning(notices[-1])
+        number = np.arange(len(rows))
+        return number, number.astype(str)
+    grouped = rows.groupby(list(table.group), sort=True, dropna=False)
+    names = rows[list(table.group)].astype(str).agg(" ".join, axis=1)
+    return grouped.ngroup().to_numpy(), names.to_numpy()
+
+
+def _with_places(rows: pd.DataFrame, table: TableConfig) -> pd.DataFrame:
+    """Fill in what a row's place in its request would tell, where the table does not."""
+    prefill = rows.pop("is_prefill") if "is_prefill" in table.columns else pd.Series(0, rows.index)
+    place = rows.groupby(REQUEST).cumcount()
+    filled: dict[str, Any] = {"token_index": place, "phase": np.where(prefill != 0, PREFILL, DECODE)}
+    if "context_length" not in rows:
+        filled["context_length"] = rows["prompt_tokens"] if "prompt_tokens" in rows else place
+    if "prompt_tokens" not in rows:
+        filled["prompt_tokens"] = filled.get("context_length", rows.get("context_length"))
+    if "completed_at_ns" not in rows:
+        filled["completed_at_ns"] = np.arange(len(rows), dtype=np.int64)
+    rows = rows.assign(**filled)
+    return rows.assign(
+        padded_context_length=rows["context_length"],
+        batch_context_tokens=rows["context_length"] * rows["batch_size"],
+    )
+
+
+def _key(table: TableConfig) -> str:
+    path = Path(str(table.path))
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    digest = hashlib.sha256(json.dumps(asdict(table), sort_keys=True, default=str).encode())
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:KEY_LENGTH]
+
+
+def _about(
+    table: TableConfig, rows: pd.DataFrame, experiment: str, key: str, notices: list[str]
+) -> dict[str, Any]:
+    def told(name: str) -> str:
+        return " and ".join(map(str, rows[name].unique()[:3])) + (
+            f" and {rows[name].nunique() - 3} more" if rows[name].nunique() > 3 else ""
+        )
+
+    file = Path(str(table.path)).name
+    return {
+        "llmlat_version": llmlat.__version__,
+        "experiment": experiment,
+        "source": "table",
+        "model": file if rows["model"].eq("table").all() else told("model"),
+        "weights": "not told",
+        "stand_in": False,
+        "stand_in_for": None,
+        "quantization": told("quantization"),
+        "engine": told("engine"),
+        "prompt_set": file,
+        "device": "not told",
+        "versions": {},
+        "dataset_key": key,
+        "notices": notices,
+        "measurement": {},
+    }
