@@ -173,6 +173,20 @@ class CollectConfig:
 
 
 @dataclass
+class TableColumnsConfig:
+    """Which of ours a column of a table is: its name, or a formula on its columns."""
+
+    prompt_tokens: str | None = None
+    context_length: str | None = None
+    batch_size: str | None = None
+    is_prefill: str | None = None
+    completed_at_ns: str | None = None
+    engine: str | None = None
+    model: str | None = None
+    quantization: str | None = None
+
+
+@dataclass
 class TableConfig:
     """Somebody's own measurements: a file, and which of its columns is what."""
 
@@ -180,7 +194,7 @@ class TableConfig:
     latency: str | None = None
     unit: TimeUnit = TimeUnit.ms
     group: list[str] = field(default_factory=list)
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: TableColumnsConfig = field(default_factory=TableColumnsConfig)
     where: str | None = None
 
 

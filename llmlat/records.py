@@ -250,4 +250,4 @@ KNOWN = {column.name: column for column in (*COLUMNS, *FACTS)}
 """Every column that the predicting half finds on measured rows, by name."""
 
 TARGET = "token_latency_ms"
-REQUEST, PROMPT = "request_id", "prompt_id"
+REQUEST, PROMPT, TIME = "request_id", "prompt_id", "completed_at_ns"

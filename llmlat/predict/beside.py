@@ -12,7 +12,7 @@ from llmlat.errors import ConfigError
 from llmlat.predict.evaluate import NO_ROWS, baselines, error_block
 from llmlat.predict.fit import fit, predict
 from llmlat.predict.split import EXTRAPOLATED, Positions, kept_apart, split_rows
-from llmlat.records import PROMPT, REQUEST, TARGET
+from llmlat.records import PROMPT, REQUEST, TARGET, TIME
 
 LEFT_OUT = ("engine", "quantization", "model")
 """Whose values are left out one at a time, where there are several."""
@@ -89,7 +89,8 @@ def _worth_trying(rows: pd.DataFrame, split: SplitConfig) -> list[SplitConfig]:
     tried = [SplitName.random, SplitName.by_request]
     if rows[PROMPT].nunique() < rows[REQUEST].nunique():
         tried.append(SplitName.by_prompt)
-    tried.append(SplitName.by_time)
+    if rows[TIME].nunique() > 1:
+        tried.append(SplitName.by_time)
     beside = [split if name is split.name else replace(plain, name=name) for name in tried]
     column = split.column if split.name is SplitName.extrapolate else EXTRAPOLATED
     if column in rows and rows[column].nunique() > 2:

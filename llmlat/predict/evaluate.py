@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from llmlat.records import DECODE, PREFILL, TARGET
+from llmlat.records import DECODE, PREFILL, TARGET, TIME
 
 Milliseconds = npt.NDArray[np.float64]
 NO_ROWS: Milliseconds = np.empty(0)
@@ -68,18 +68,20 @@ def baselines(rows: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame) -> di
     Returns
     -------
     dict
-        `mean` and `median` of the training rows; `last_token`, the latency of the token before, which for
-        token 0 is the training rows' median prefill latency.
+        `mean` and `median` of the training rows; where the rows tell their order, `last_token`, the latency of
+        the token before, which for token 0 is the training rows' median prefill latency.
     """
     measured = test[TARGET].to_numpy()
-    train_prefill = train.loc[train["phase"] == PREFILL, TARGET]
-    first = float((train_prefill if len(train_prefill) else train[TARGET]).median())
-    last = previous_latency(rows).loc[test.index].fillna(first).to_numpy()
-    return {
+    found = {
         "mean": error_block(measured, np.full(len(test), train[TARGET].mean())),
         "median": error_block(measured, np.full(len(test), train[TARGET].median())),
-        "last_token": error_block(measured, last),
     }
+    if rows[TIME].nunique() > 1:
+        train_prefill = train.loc[train["phase"] == PREFILL, TARGET]
+        first = float((train_prefill if len(train_prefill) else train[TARGET]).median())
+        last = previous_latency(rows).loc[test.index].fillna(first).to_numpy()
+        found["last_token"] = error_block(measured, last)
+    return found
 
 
 def by_phase(predictions: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from llmlat.config import SplitConfig, SplitName
 from llmlat.errors import ConfigError
-from llmlat.records import PROMPT, REQUEST
+from llmlat.records import PROMPT, REQUEST, TIME
 
 Positions = npt.NDArray[np.int64]
 """Positions of rows in a frame."""
@@ -20,8 +20,6 @@ UNITS = {SplitName.by_request: ("requests", REQUEST), SplitName.by_prompt: ("pro
 
 EXTRAPOLATED = "context_length"
 """What `extrapolate` sorts rows by unless `split.column` says otherwise."""
-
-TIME = "completed_at_ns"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ NEARLY_ALWAYS = 0.95
 def result(metrics: Metrics) -> str:
     """Say the result in one sentence, with its numbers."""
     where = f"On {wording.model(metrics)} ({wording.quantization(metrics)}), {metrics['device']}"
+    if wording.is_table(metrics):
+        where = f"On {metrics['prompt_set']}"
     miss = f"predictions of a token's time are off by {ms(metrics['mae_ms'])} on average"
     return f"{where}, {miss}{_against_baseline(metrics)}{_against_floor(metrics)}."
 
@@ -42,13 +44,23 @@ def scope(metrics: Metrics) -> str:
     """Say what was fitted and tested, on how much."""
     is_batched = any(cell["batch_size"] > 1 for cell in metrics.get("cells") or [])
     what = "steps" if is_batched else "tokens"
+    if wording.is_table(metrics):
+        return (
+            f"{wording.regressor(metrics)} on {listed(_used(metrics))}; {count(metrics['n_events'])} rows in "
+            f"{wording.counted(metrics['n_requests'], 'group')}, {count(metrics['n_train'])} to fit on and "
+            f"{count(metrics['n_test'])} to test on, divided {wording.split(metrics['split']['name'])}."
+        )
     return (
-        f"{wording.regressor(metrics)} on {listed(list(metrics['features']))}; "
+        f"{wording.regressor(metrics)} on {listed(_used(metrics))}; "
         f"{count(metrics['n_events'])} {what} of "
         f"{wording.counted(metrics['n_requests'], 'request')} measured with the {metrics['engine']} engine, "
         f"{count(metrics['n_train'])} to fit on and {count(metrics['n_test'])} to test on, "
-        f"divided {wording.SPLITS.get(metrics['split']['name'], metrics['split']['name'])}."
+        f"divided {wording.split(metrics['split']['name'])}."
     )
+
+
+def _used(metrics: Metrics) -> list[str]:
+    return [name for name in metrics["features"] if name not in (metrics.get("left_out") or {})]
 
 
 def floor_words(metrics: Metrics) -> str:
@@ -105,26 +117,33 @@ def first_visit_words(metrics: Metrics) -> str:
 def split_words(metrics: Metrics) -> str:
     """Say how much of the accuracy came from testing on requests that the fit had seen."""
     divided = metrics.get("splits") or {}
-    told = {k: divided.get(k) for k in wording.SPLITS}
-    errors = {k: v["mae_ms"] for k, v in told.items() if v and wording.is_number(v.get("mae_ms"))}
-    if len(errors) < len(told):
-        reasons = [_reason(divided, k) for k in told if k not in errors]
+    gap = metrics.get("leakage_gap")
+    if not gap:
+        reasons = [
+            _reason(divided, k)
+            for k in ("random", "by_request")
+            if not wording.is_number((divided.get(k) or {}).get("mae_ms"))
+        ]
         return f"The two ways of testing cannot be compared: {sentence(listed(reasons))}"
-    random, by_request = errors["random"], errors["by_request"]
-    gap = "Here the easier test does not flatter the fit."
-    if by_request > random > 0:
-        gap = f"The gap ({times(by_request / random)}) is what testing on partly seen requests hides."
+    random, grouped = gap["random_mae_ms"], gap["grouped_mae_ms"]
+    whole = "prompts" if gap["grouped"] == "by_prompt" else "requests"
+    told = "Here the easier test does not flatter the fit."
+    if grouped > random > 0:
+        told = f"That leakage gap, {times(gap['mae_ratio'])}, is what testing on partly seen {whole} hides."
     return (
-        f"Tested on whole requests that the fit never saw, it is off by {ms(by_request)} on average; "
-        f"tested on tokens of requests that it partly saw, by {ms(random)}. {gap} "
+        f"Tested on whole {whole} that the fit never saw, it is off by {ms(grouped)} on average; "
+        f"tested on tokens of {whole} that it partly saw, by {ms(random)}. {told} "
         "Each way has test rows of its own, so one very slow row in one of them moves the comparison too."
     )
 
 
-def _reason(divided: Mapping[str, Any], name: str) -> str:
-    block = divided.get(name) or {}
-    reason = block.get("reason") or divided.get(f"{name}_reason") or divided.get("reason")
-    return f"{wording.SPLITS[name]}, {str(reason or 'the rows do not allow it').rstrip(' .')}"
+def left_out_words(metrics: Metrics) -> str:
+    """Say which inputs were left out since they could explain nothing."""
+    left_out = metrics.get("left_out") or {}
+    if not left_out:
+        return ""
+    reasons = [f"{name} {why}" for name, why in left_out.items()]
+    return f"Left out, as they can explain nothing here: {listed(reasons)}."
 
 
 def validation_words(metrics: Metrics) -> str:
@@ -141,7 +160,7 @@ def validation_words(metrics: Metrics) -> str:
 
 def remarks(metrics: Metrics) -> list[str]:
     """Return what a reader of the summary alone should know beside its tables."""
-    told = [worst_words(metrics), steady_words(metrics)]
+    told = [worst_words(metrics), *([] if wording.is_table(metrics) else [steady_words(metrics)])]
     visits = metrics.get("first_visits") or {}
     cost, later = visits.get("median_cost_ms"), visits.get("median_later_ms")
     if cost and later and cost > NOTABLE_COST * later and visits["slower_share"] >= NEARLY_ALWAYS:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmlat.report import error_tables, measurement, sentences, tables, wording
+from llmlat.report import drivers, error_tables, intervals, measurement, sentences, tables, wording
 from llmlat.report.plots import Plot
 from llmlat.report.table import Table
 from llmlat.report.wording import minus, sentence
@@ -135,8 +135,10 @@ def sections(metrics: Metrics, plots: Mapping[str, Plot]) -> list[Section]:
         _reference(metrics),
         _formula(metrics, plots),
         _verdicts(metrics),
+        _drivers(metrics, plots),
+        _intervals(metrics, plots),
         *_what_the_average_hides(metrics, plots),
-        _measurement(metrics, plots),
+        None if wording.is_table(metrics) else _measurement(metrics, plots),
         Section("Where it came from", (tables.origin(metrics),)),
     ]
     return [section for section in found if section is not None]
@@ -149,6 +151,30 @@ def _measurement(metrics: Metrics, plots: Mapping[str, Plot]) -> Section:
         (
             *(Text(paragraph) for paragraph in measurement.words(metrics)),
             _figures(plots, "over_time"),
+            *(table for table in found if table),
+        ),
+    )
+
+
+def _drivers(metrics: Metrics, plots: Mapping[str, Plot]) -> Section:
+    table = drivers.effects(metrics)
+    return Section(
+        "What drives the latency",
+        (
+            *(Text(paragraph) for paragraph in drivers.words(metrics)),
+            _figures(plots, "along_context", "importance"),
+            *((table,) if table else ()),
+        ),
+    )
+
+
+def _intervals(metrics: Metrics, plots: Mapping[str, Plot]) -> Section:
+    found = (intervals.bands(metrics), intervals.tried(metrics))
+    return Section(
+        "How far off it may be",
+        (
+            *(Text(paragraph) for paragraph in intervals.words(metrics)),
+            _figures(plots, "coverage"),
             *(table for table in found if table),
         ),
     )
@@ -171,10 +197,10 @@ def _reference(metrics: Metrics) -> Section | None:
 
 def _formula(metrics: Metrics, plots: Mapping[str, Plot]) -> Section:
     figure = _figures(plots, "coefficients")
-    table = tables.coefficients(metrics)
-    if table is None:
-        return Section("The formula", (figure,))
-    return Section("The formula", (*formulas(metrics), figure, table))
+    table, left_out = tables.coefficients(metrics), sentences.left_out_words(metrics)
+    heading = "The formula" if metrics.get("formula") else "What each input adds"
+    parts = (*formulas(metrics), figure, *((table,) if table else ()), *((Text(left_out),) if left_out else ()))
+    return Section(heading, parts)
 
 
 def formulas(metrics: Metrics) -> tuple[Formula, ...]:
@@ -211,11 +237,17 @@ def _what_the_average_hides(metrics: Metrics, plots: Mapping[str, Plot]) -> list
             (Text(sentences.floor_words(metrics)), _figures(plots, "errors", "residuals")),
         ),
         Section("Beside simple guesses", (guide, error_tables.baselines(metrics))),
-        Section("First tokens and later tokens", (tables.latency(metrics), error_tables.by_phase(metrics))),
         Section("The few rows that miss most", _worst(metrics, plots)),
+        *(() if wording.is_table(metrics) else _of_measured_tokens(metrics)),
+        Section("Requests it has never seen", _splits(metrics)),
+    ]
+
+
+def _of_measured_tokens(metrics: Metrics) -> list[Section]:
+    return [
+        Section("First tokens and later tokens", (tables.latency(metrics), error_tables.by_phase(metrics))),
         Section("Without the slow start", _steady(metrics)),
         Section("The first time at a context length", _first_visits(metrics)),
-        Section("Requests it has never seen", _splits(metrics)),
     ]
 
 
@@ -223,7 +255,7 @@ def _worst(metrics: Metrics, plots: Mapping[str, Plot]) -> tuple[Part, ...]:
     table = tables.worst_rows(metrics)
     return (
         Text(sentences.worst_words(metrics)),
-        _figures(plots, "request_trace"),
+        *(() if wording.is_table(metrics) else (_figures(plots, "request_trace"),)),
         *((table,) if table else ()),
     )
 

@@ -52,15 +52,17 @@ def _coefficient_pairs(metrics: Metrics, theirs: Mapping[str, Any]) -> list[tupl
 
 
 def coefficients(metrics: Metrics) -> Table | None:
-    """Lay out what each input adds, or return None for a regressor without coefficients."""
+    """Lay out what each input adds: the coefficients, or for any other regressor its average effects."""
     fitted = metrics.get("coefficients")
     if not fitted:
-        return None
+        return _average_effects(metrics)
+    intervals = (metrics.get("intervals") or {}).get("coefficients") or {}
     rows = [
         (
             name,
             COLUMN[name].meaning if name in COLUMN else "",
             signed(values.get("scaled_ms")),
+            interval((intervals.get(name) or {}).get("scaled_ms")),
             signed(values.get("per_unit_ms")),
             percent(values.get("relative_impact")),
             number(values.get("mean")),
@@ -69,21 +71,59 @@ def coefficients(metrics: Metrics) -> Table | None:
         for name, values in fitted.items()
     ]
     raw = number(metrics.get("intercept_per_unit_ms"))
-    rows.append(("intercept", "Where the sum starts.", number(metrics.get("intercept_ms")), raw, "", "", ""))
+    rows.append(("intercept", "Where the sum starts.", number(metrics.get("intercept_ms")), "", raw, "", "", ""))
     columns = (
         Column("input", right=False),
         Column("what it is", right=False, roomy=True),
         Column("scaled, ms"),
+        Column("95 % interval"),
         Column("ms per unit"),
         Column("relative impact"),
         Column("mean", roomy=True),
         Column("std. dev.", roomy=True),
     )
+    if not intervals:
+        columns, rows = columns[:3] + columns[4:], [row[:3] + row[4:] for row in rows]
     note = (
         "Do not over-read one coefficient: context_length is prompt_tokens + token_index by construction, so "
         "inputs that move together share their effect, and how they share it is partly chance."
     )
-    return Table("Each input in numbers", columns, tuple(rows), note)
+    drawn = " Intervals are over requests, drawn with replacement." if intervals else ""
+    return Table("Each input in numbers", columns, tuple(rows), f"{note}{drawn}")
+
+
+def interval(ends: Any) -> str:
+    """Spell the ends of an interval."""
+    return f"{signed(ends[0])} to {signed(ends[1])}" if ends else MISSING
+
+
+def _average_effects(metrics: Metrics) -> Table | None:
+    """Lay out what a regressor without coefficients makes of each input, in the same numbers."""
+    effects = metrics.get("average_effects")
+    if not effects:
+        return None
+    rows = tuple(
+        (
+            name,
+            COLUMN[name].meaning if name in COLUMN else "",
+            signed(effect["scaled_ms"]),
+            signed(effect["per_unit_ms"]),
+            percent(effect["relative_impact"]),
+        )
+        for name, effect in effects.items()
+    )
+    columns = (
+        Column("input", right=False),
+        Column("what it is", right=False, roomy=True),
+        Column("one std. dev. more, ms"),
+        Column("ms per unit"),
+        Column("relative impact"),
+    )
+    note = (
+        "This regressor is not a sum of its inputs. Shown is what one standard deviation more of an input adds "
+        "to its prediction, on average over the rows: for a linear one, these would be its coefficients."
+    )
+    return Table("Each input in numbers", columns, rows, note)
 
 
 def worst_rows(metrics: Metrics, limit: int = 10) -> Table | None:
@@ -153,12 +193,20 @@ def origin(metrics: Metrics) -> Table:
         "Rows": f"{count(metrics['n_events'])} counted, {count(metrics.get('n_warmup'))} more to warm up",
         "Regressor": wording.regressor(metrics, whole=True),
         "Inputs": ", ".join(metrics["features"]),
-        "Split": f"{split['name']}, {percent(split['test_size'])} to test, seed {split['seed']}",
+        "Split": _split(split),
         "llmlat": metrics.get("llmlat_version"),
         **{str(name): version for name, version in (metrics.get("versions") or {}).items()},
     }
     rows = tuple((name, _fact(value)) for name, value in facts.items() if value is not None)
     return Table("Where it came from", (LABEL, Column("", right=False)), rows)
+
+
+def _split(split: Mapping[str, Any]) -> str:
+    if split["name"] == "leave_one_out":
+        return f"leave_one_out, {split['column']} {split['held_out']} to test"
+    column = f" of {split['column']}" if split.get("column") else ""
+    seed = "" if split["name"] in {"extrapolate", "by_time"} else f", seed {split['seed']}"
+    return f"{split['name']}{column}, {percent(split['test_size'])} to test{seed}"
 
 
 def _fact(value: Any) -> str:

@@ -19,6 +19,10 @@ PHASES = {"prefill": "first tokens (prefill)", "decode": "later tokens (decode)"
 SPLITS = {
     "random": "token by token, at random",
     "by_request": "request by request",
+    "by_prompt": "prompt by prompt",
+    "by_time": "fitted on the first, tested on the last",
+    "extrapolate": "fitted on the shorter, tested on the longer",
+    "leave_one_out": "one left out",
 }
 QUANTIZATIONS = {"none": "unquantized", "int8": "8-bit weights", "nf4": "4-bit weights"}
 THESIS_NAMES = {"context_length": "Context_Size", "prompt_tokens": "Input_Token_Length"}
@@ -117,6 +121,17 @@ def regressor(metrics: Mapping[str, Any], whole: bool = False) -> str:
     spelled = ", ".join(f"{name} {_setting(value)}" for name, value in settings.items())
     name = str(metrics["regressor"]["name"])
     return f"{name} ({spelled})" if spelled else name
+
+
+def is_table(metrics: Mapping[str, Any]) -> bool:
+    """Whether the rows are somebody's own table, of whose measuring nothing is known."""
+    return metrics.get("source") == "table"
+
+
+def split(name: str) -> str:
+    """Say how rows were divided, in words; `leave_one_out:engine` leaves out each engine in turn."""
+    kind, _, column = name.partition(":")
+    return f"each {column} in turn, never seen" if column else SPLITS.get(kind, kind)
 
 
 def _setting(value: Any) -> str:

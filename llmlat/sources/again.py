@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmlat.config import TableConfig, TimeUnit
+from llmlat.config import TableColumnsConfig, TableConfig, TimeUnit
 from llmlat.dataset import Dataset
 from llmlat.sources import Rows
 from llmlat.sources.datasets import rows_of
@@ -28,6 +28,7 @@ def reopened(described: Mapping[str, Any]) -> Rows:
     """
     table = (described.get("provenance") or {}).get("table")
     if table is not None:
-        return rows_of_table(TableConfig(**{**table, "unit": TimeUnit(table["unit"])}), "")
+        columns = TableColumnsConfig(**table["columns"])
+        return rows_of_table(TableConfig(**{**table, "unit": TimeUnit(table["unit"]), "columns": columns}), "")
     each = described.get("datasets", [described])
     return rows_of([Dataset(Path(one["path"]).parent) for one in each], "")

@@ -16,7 +16,7 @@ from llmlat.config import TableConfig
 from llmlat.dataset import KEY_LENGTH
 from llmlat.errors import ConfigError, DatasetError, one_line
 from llmlat.predict.features.formula import FormulaError, parse
-from llmlat.records import DECODE, KNOWN, PREFILL, PROMPT, REQUEST, TARGET, Column
+from llmlat.records import COLUMNS, DECODE, FACTS, KNOWN, PREFILL, PROMPT, REQUEST, TARGET, Column
 from llmlat.sources import Rows
 
 log = logging.getLogger(__name__)
@@ -25,19 +25,8 @@ MS_PER = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 # A step of a language model that takes less, or more, is more likely in another unit.
 LEAST_PLAUSIBLE_MS, MOST_PLAUSIBLE_MS = 0.02, 600_000.0
 
-MAPPABLE = {
-    "prompt_tokens",
-    "context_length",
-    "batch_size",
-    "is_prefill",
-    "completed_at_ns",
-    "engine",
-    "model",
-    "quantization",
-}
-"""What of ours a column of the table, or a formula on its columns, may be said to be."""
-
 PLAIN: dict[str, Any] = {
+    **{column.name: None for column in (*COLUMNS, *FACTS) if column.nullable},
     "session_id": 0,
     "session_request": 1,
     "is_warmup": False,
@@ -49,10 +38,8 @@ PLAIN: dict[str, Any] = {
     "batch_size": 1,
     "num_beams": 1,
     "temperature": 0.0,
-    "top_k": None,
-    "top_p": None,
     "model": "table",
-    "quantization": "none",
+    "quantization": "not told",
 }
 """What a table that says nothing of it is taken to be."""
 
@@ -66,7 +53,7 @@ def known_columns(table: TableConfig) -> dict[str, Column]:
     """
     rows = _read(table)
     _check(table, rows)
-    mapped = {name: KNOWN[name] for name in (*table.columns, *PLAIN) if name in KNOWN}
+    mapped = {name: KNOWN[name] for name in (*_mapped(table), *PLAIN) if name in KNOWN}
     own = {
         name: Column(
             name,
@@ -100,7 +87,7 @@ def rows_of_table(table: TableConfig, experiment: str) -> Rows:
     rows = _kept(table, read)
     notices = []
     filled = rows.assign(**{k: v for k, v in PLAIN.items() if k not in rows})
-    for name, text in table.columns.items():
+    for name, text in _mapped(table).items():
         filled[name] = _evaluated(text, rows, f"table.columns.{name}")
     filled[TARGET] = _latency_ms(table, rows, notices)
     filled[REQUEST], filled[PROMPT] = _groups(table, rows, notices)
@@ -110,6 +97,10 @@ def rows_of_table(table: TableConfig, experiment: str) -> Rows:
     described = {"key": key, "path": str(Path(str(table.path)).resolve()), "n_rows": len(filled)}
     described["provenance"] = {"table": {**asdict(table), "unit": str(table.unit)}}
     return Rows(filled, filled, about, described)
+
+
+def _mapped(table: TableConfig) -> dict[str, str]:
+    return {name: text for name, text in asdict(table.columns).items() if text is not None}
 
 
 def _read(table: TableConfig) -> pd.DataFrame:
@@ -134,9 +125,6 @@ def _check(table: TableConfig, rows: pd.DataFrame) -> None:
         for name in names:
             if name not in rows:
                 raise ConfigError(f"table.{key}={name}: no such column; there are {', '.join(rows)}.")
-    for name in table.columns:
-        if name not in MAPPABLE:
-            raise ConfigError(f"table.columns.{name}: nothing to map; use {', '.join(sorted(MAPPABLE))}.")
 
 
 def _kept(table: TableConfig, rows: pd.DataFrame) -> pd.DataFrame:
@@ -203,7 +191,7 @@ def _groups(table: TableConfig, rows: pd.DataFrame, notices: list[str]) -> tuple
 
 def _with_places(rows: pd.DataFrame, table: TableConfig) -> pd.DataFrame:
     """Fill in what a row's place in its request would tell, where the table does not."""
-    prefill = rows.pop("is_prefill") if "is_prefill" in table.columns else pd.Series(0, rows.index)
+    prefill = rows.pop("is_prefill") if table.columns.is_prefill else pd.Series(0, rows.index)
     place = rows.groupby(REQUEST).cumcount()
     filled: dict[str, Any] = {"token_index": place, "phase": np.where(prefill != 0, PREFILL, DECODE)}
     if "context_length" not in rows:
@@ -211,7 +199,7 @@ def _with_places(rows: pd.DataFrame, table: TableConfig) -> pd.DataFrame:
     if "prompt_tokens" not in rows:
         filled["prompt_tokens"] = filled.get("context_length", rows.get("context_length"))
     if "completed_at_ns" not in rows:
-        filled["completed_at_ns"] = np.arange(len(rows), dtype=np.int64)
+        filled["completed_at_ns"] = np.int64(0)  # nothing is told of the order
     rows = rows.assign(**filled)
     return rows.assign(
         padded_context_length=rows["context_length"],

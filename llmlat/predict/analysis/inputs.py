@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from llmlat.predict.analysis.effects import CELL
 from llmlat.predict.fit import input_columns, predict
-from llmlat.records import DECODE, KNOWN, TARGET, TELEMETRY
+from llmlat.records import DECODE, TARGET, TELEMETRY
 
 MOST_ROWS = 500  # more say no more about an average
 N_SHUFFLES = 10
@@ -53,7 +53,7 @@ def average_effects(fitted: Pipeline, rows: pd.DataFrame) -> dict[str, dict[str,
     """
     some = _some(rows)
     found = {}
-    for name in _moved(fitted):
+    for name in _moved(fitted, rows):
         values = _numbers(rows[name])
         scale = float(np.nanstd(values))
         if scale > 0:
@@ -122,8 +122,11 @@ def along_context(fitted: Pipeline, rows: pd.DataFrame) -> list[dict[str, Any]]:
     -------
     list of dict
         For each model, quantization and engine with decode rows: these three, `context_length` (a list from the
-        5th to the 95th percentile of what was measured) and `predicted_ms` at each.
+        5th to the 95th percentile of what was measured) and `predicted_ms` at each; empty where the regressor
+        does not look at the context.
     """
+    if not set(MOVE_WITH_CONTEXT) & set(input_columns(fitted)):
+        return []
     decode = rows[rows["phase"] == DECODE]
     curves = []
     for (model, quantization, engine), part in decode.groupby(CELL, sort=False):
@@ -147,9 +150,9 @@ def _some(rows: pd.DataFrame) -> pd.DataFrame:
     return rows if len(rows) <= MOST_ROWS else rows.sample(MOST_ROWS, random_state=0)
 
 
-def _moved(fitted: Pipeline) -> list[str]:
-    """Return the inputs that are numbers; of those that move with the context, the context itself."""
-    inputs = [name for name in input_columns(fitted) if name not in KNOWN or not KNOWN[name].is_text]
+def _moved(fitted: Pipeline, rows: pd.DataFrame) -> list[str]:
+    """Return the inputs that are numbers; of those that move with the context, the first."""
+    inputs = [name for name in input_columns(fitted) if pd.api.types.is_numeric_dtype(rows[name])]
     with_context = [name for name in inputs if name in MOVE_WITH_CONTEXT]
     return [name for name in inputs if name not in with_context[1:]]
 

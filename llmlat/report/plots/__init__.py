@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from llmlat.report import style
-from llmlat.report.plots import accuracy, bars, latency, over_time, trace
+from llmlat.report.plots import accuracy, bars, drivers, intervals, latency, over_time, trace
 from llmlat.report.plots.plot import Plot
 
 __all__ = ["Plot", "draw"]
@@ -32,6 +32,9 @@ def draw(metrics: Mapping[str, Any], rows: pd.DataFrame, predictions: pd.DataFra
             bars.coefficients(metrics),
             trace.request_trace(metrics, rows, predictions),
             bars.errors(metrics),
+            drivers.along_context(metrics, rows),
+            drivers.importance(metrics),
+            intervals.coverage(metrics),
             over_time.over_time(rows),
         ]
     return {plot.name: plot for plot in plots}

@@ -16,7 +16,7 @@ def fitted(metrics: Mapping[str, Any], rows: pd.DataFrame) -> pd.Series | None:
     total = pd.Series(float(intercept), index=rows.index)
     for name, values in coefficients.items():
         total = total + float(values["per_unit_ms"]) * rows[name].astype("float64")
-    return total
+    return total.clip(lower=metrics.get("floor_ms"))
 
 
 def with_predictions(

@@ -1,0 +1,128 @@
+"""The arena: every regressor on the same folds, with what it costs to fit and to ask."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
+
+from llmlat.config import SplitConfig, SplitName
+from llmlat.errors import ConfigError
+from llmlat.predict.analysis.inputs import average_effects
+from llmlat.predict.beside import parts
+from llmlat.predict.evaluate import error_block
+from llmlat.predict.fit import features_of, fit, predict
+from llmlat.predict.split import EXTRAPOLATED, kept_apart, split_rows
+from llmlat.records import PROMPT, REQUEST, TARGET
+
+N_ASKED_ONE = 20
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A regressor in the arena.
+
+    Attributes
+    ----------
+    name : str
+    pipeline : Pipeline
+        Unfitted.
+    of : str
+        Whose settings these are, where they are a peer's.
+    """
+
+    name: str
+    pipeline: Pipeline
+    of: str = ""
+
+
+def compete(
+    rows: pd.DataFrame, contestants: list[Contestant], split: SplitConfig, on_each: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Fit and test every contestant on the same divisions of the rows.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Counted rows, one a step.
+    contestants : list of Contestant
+    split : SplitConfig
+        Whose share and seed the divisions take.
+    on_each : callable
+        Called with each contestant's name before its turn.
+
+    Returns
+    -------
+    list of dict
+        For each contestant `name`, `of`, `features`, `splits` (an error block each, with `n_train` and
+        `fit_s`), `predict_one_us` and `predict_us_per_row` (a single row, and one of many), and
+        `average_effects`; ordered by the error on requests never seen. Where it fails, `reason` says why.
+    """
+    divisions = _divisions(rows, split)
+    found = []
+    for contestant in contestants:
+        on_each(contestant.name)
+        # Two OpenMP threads on two busy cores take many times longer than one.
+        with threadpool_limits(limits=1):
+            found.append(_compete(contestant, divisions))
+    return sorted(found, key=_grouped_error)
+
+
+def _divisions(rows: pd.DataFrame, split: SplitConfig) -> dict[str, tuple[pd.DataFrame, pd.DataFrame, str]]:
+    """Return training and test rows of each division that the rows allow, and the column kept apart."""
+    plain = replace(split, column=None, held_out=None)
+    grouped = SplitName.by_prompt if rows[PROMPT].nunique() < rows[REQUEST].nunique() else SplitName.by_request
+    beyond = replace(plain, name=SplitName.extrapolate, column=EXTRAPOLATED, test_size=max(0.4, split.test_size))
+    tried = [replace(plain, name=SplitName.random), replace(plain, name=grouped), beyond]
+    divisions = {}
+    for one in tried:
+        try:
+            divisions[str(one.name)] = (*parts(rows, split_rows(rows, one)), kept_apart(one))
+        except ConfigError:
+            continue
+    if not divisions:
+        raise ConfigError("arena: the rows cannot be divided in any way; measure more.")
+    return divisions
+
+
+def _compete(
+    contestant: Contestant, divisions: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, str]]
+) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": contestant.name, "of": contestant.of}
+    splits, fitted, train, test = {}, contestant.pipeline, pd.DataFrame(), pd.DataFrame()
+    try:
+        for name, (train, test, group) in divisions.items():
+            began = time.perf_counter()
+            fitted = fit(contestant.pipeline, train, group)
+            seconds = time.perf_counter() - began
+            errors = error_block(test[TARGET].to_numpy(), predict(fitted, test))
+            splits[name] = {**errors, "n_train": len(train), "fit_s": seconds}
+        return {
+            **told,
+            "features": features_of(fitted).feature_names_out_,
+            "splits": splits,
+            **_costs(fitted, test),
+            "average_effects": average_effects(fitted, train),
+            "reason": None,
+        }
+    except ConfigError as error:
+        return {**told, "splits": splits, "reason": str(error)}
+
+
+def _costs(fitted: Pipeline, test: pd.DataFrame) -> dict[str, float]:
+    def seconds(rows: pd.DataFrame) -> float:
+        began = time.perf_counter()
+        predict(fitted, rows)
+        return time.perf_counter() - began
+
+    one = float(np.median([seconds(test.iloc[:1]) for _ in range(N_ASKED_ONE)]))
+    return {"predict_one_us": 1e6 * one, "predict_us_per_row": 1e6 * seconds(test) / len(test)}
+
+
+def _grouped_error(told: Mapping[str, Any]) -> float:
+    grouped = [told["splits"].get(name) for name in ("by_prompt", "by_request", "random")]
+    return next((float(block["mae_ms"]) for block in grouped if block and not told["reason"]), np.inf)

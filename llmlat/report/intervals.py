@@ -1,0 +1,98 @@
+"""How far off a prediction may be, in words and tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmlat.report import wording
+from llmlat.report.error_tables import LABEL
+from llmlat.report.table import Column, Table
+from llmlat.report.wording import MISSING, count, counted, is_number, listed, number, percent, sentence
+
+Metrics = Mapping[str, Any]
+UNITS = {"request_id": "request", "prompt_id": "prompt"}
+
+
+def words(metrics: Metrics) -> list[str]:
+    """Say how the intervals were made, whether they held, and how wide they are."""
+    calibration = metrics.get("calibration")
+    if not calibration:
+        reason = metrics.get("calibration_reason") or "the rows do not allow it"
+        return [f"How far off a prediction may be cannot be told: {sentence(reason)}"]
+    unit = UNITS.get(calibration["grouped_by"], "group")
+    made = (
+        f"Intervals come from what fits missed on {unit}s that they had not seen, {unit} by {unit}: tokens of one "
+        f"{unit} are alike, and bands made row by row are too narrow for the next {unit}."
+    )
+    return [made, *filter(None, (_held(metrics, unit), _unknown(calibration, unit)))]
+
+
+def _held(metrics: Metrics, unit: str) -> str:
+    tried = metrics.get("coverage")
+    if not tried:
+        return ""
+    return (
+        f"Tried on {counted(tried['n_groups'], unit)} that had no part in it, the {percent(tried['level'])} "
+        f"interval held {percent(tried['coverage'])} of their tokens. Few {unit}s tell that share roughly only."
+    )
+
+
+def _unknown(calibration: Mapping[str, Any], unit: str) -> str:
+    band = max(calibration["by_phase"].values(), key=lambda each: each["n_groups"])
+    unknown = [percent(float(level)) for level, share in band["levels"].items() if share is None]
+    if not unknown:
+        return ""
+    return (
+        f"{counted(band['n_groups'], unit)} were measured, too few for intervals of {listed(unknown)}: those are "
+        "infinite, and not made up."
+    )
+
+
+def bands(metrics: Metrics) -> Table | None:
+    """Lay out how far intervals reach, as a share of the prediction, by phase and outside of what was measured."""
+    calibration = metrics.get("calibration")
+    if not calibration:
+        return None
+    named = [(wording.PHASES.get(k, k), band) for k, band in calibration["by_phase"].items()]
+    if calibration["beyond"]:
+        named.append(("contexts longer than measured", calibration["beyond"]))
+    levels = list(named[0][1]["levels"])
+    rows = tuple(
+        (name, count(band["n_groups"]), *(_share(band["levels"][level]) for level in levels))
+        for name, band in named
+    )
+    columns = (LABEL, Column("groups"), *(Column(f"{percent(float(level))}") for level in levels))
+    note = "How far an interval reaches on either side, as a share of the prediction."
+    return Table("How far off, with what confidence", columns, rows, note)
+
+
+def _share(value: Any) -> str:
+    return f"± {percent(value)}" if is_number(value) else "not known"
+
+
+def tried(metrics: Metrics) -> Table | None:
+    """Lay out how many tokens of requests never seen the 90 % interval held, by phase and by context."""
+    found = metrics.get("coverage")
+    if not found:
+        return None
+    parts = [("all", found), *((wording.PHASES.get(k, k), v) for k, v in found["by_phase"].items())]
+    parts += [(f"context {count(p['from'])} to {count(p['to'])}", p) for p in found["by_context"]]
+    rows = tuple(
+        (
+            name,
+            count(part["n_groups"]),
+            count(part["n_rows"]),
+            percent(part["coverage"]),
+            number(part["median_width_ms"]) if is_number(part["median_width_ms"]) else MISSING,
+            percent(part["median_relative_width"]) if is_number(part["median_relative_width"]) else MISSING,
+        )
+        for name, part in parts
+    )
+    columns = (
+        LABEL,
+        Column("groups"),
+        Column("rows"),
+        Column("held"),
+        Column("width, ms"),
+        Column("of the prediction", roomy=True),
+    )
+    return Table(f"What the {percent(found['level'])} interval held", columns, rows)
