@@ -24,8 +24,8 @@ Positions = npt.NDArray[np.int64]
 class AutoRegressor(RegressorMixin, BaseEstimator):
     """Choose among candidates by their error on held-out groups, then fit the chosen one on all rows.
 
-    The error is the mean absolute one as a fraction of the latency (MAPE), over every training row, each
-    predicted by a fit on the other folds. Rows outside `fit` are never seen, so a test on others is honest;
+    The error is the mean absolute one as a fraction of the latency (MAPE), over the rows of all folds, each
+    predicted by a fit on the rest. Rows outside `fit` are never seen, so a test on others is honest;
     the smallest of several errors is itself a little too small, which is why it is no test.
 
     Parameters
@@ -35,8 +35,10 @@ class AutoRegressor(RegressorMixin, BaseEstimator):
     by : str or int, optional
         A column of few values, such as `is_prefill`; each value's rows get a choice of their own, and the
         column is not handed on. None for one choice.
-    n_folds : int, default=5
-        Folds of the training rows; fewer where there are fewer groups.
+    cv : int or splitter, default=5
+        How many folds of the training rows, fewer where there are fewer groups; or a splitter of
+        scikit-learn's, such as `TimeSeriesSplit()` on rows in order of size, to choose what goes on best
+        beyond the sizes that were measured.
 
     Attributes
     ----------
@@ -52,11 +54,11 @@ class AutoRegressor(RegressorMixin, BaseEstimator):
     """
 
     def __init__(
-        self, candidates: Mapping[str, Any] | None = None, by: str | int | None = None, n_folds: int = 5
+        self, candidates: Mapping[str, Any] | None = None, by: str | int | None = None, cv: Any = 5
     ) -> None:
         self.candidates = candidates
         self.by = by
-        self.n_folds = n_folds
+        self.cv = cv
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
         """Choose and fit.
@@ -87,7 +89,7 @@ class AutoRegressor(RegressorMixin, BaseEstimator):
         with threadpool_limits(limits=1, user_api="openmp"):
             for value, part, seen in self._parts(X, numbers):
                 own_groups = None if groups is None else groups[part]
-                choice = choose(candidates, seen, y[part], own_groups, self.n_folds)
+                choice = choose(candidates, seen, y[part], own_groups, self.cv)
                 self.choices_[value] = choice
                 self.regressors_[value] = _fit(candidates[choice["chosen"]], seen, y[part], own_groups)
         return self
@@ -138,7 +140,7 @@ class AutoRegressor(RegressorMixin, BaseEstimator):
 
 
 def choose(
-    candidates: Mapping[str, Any], X: Any, y: Floats, groups: npt.NDArray[Any] | None, n_folds: int
+    candidates: Mapping[str, Any], X: Any, y: Floats, groups: npt.NDArray[Any] | None, cv: Any
 ) -> dict[str, Any]:
     """Return which candidate has the smallest error on folds, and all that was found on the way.
 
@@ -152,7 +154,7 @@ def choose(
     ValueError
         Where no fold can be held out, or every candidate fails.
     """
-    folds = grouped_folds(len(y), groups, n_folds)
+    folds = grouped_folds(len(y), groups, cv) if isinstance(cv, int) else list(cv.split(X, y, groups))
     mape: dict[str, float | None] = {}
     failed: dict[str, str] = {}
     for name, candidate in candidates.items():
@@ -170,12 +172,13 @@ def choose(
 def _validation_mape(
     candidate: Any, X: Any, y: Floats, groups: npt.NDArray[Any] | None, folds: Sequence[Fold]
 ) -> float:
-    predicted = np.empty(len(y))
+    measured, predicted = [], []
     for rest, fold in folds:
         own_groups = None if groups is None else groups[rest]
         fitted = _fit(candidate, _safe_indexing(X, rest), y[rest], own_groups)
-        predicted[fold] = fitted.predict(_safe_indexing(X, fold))
-    return float(mean_absolute_percentage_error(y, predicted))
+        measured.append(y[fold])
+        predicted.append(fitted.predict(_safe_indexing(X, fold)))
+    return float(mean_absolute_percentage_error(np.concatenate(measured), np.concatenate(predicted)))
 
 
 def _fit(candidate: Any, X: Any, y: Floats, groups: npt.NDArray[Any] | None) -> Any:

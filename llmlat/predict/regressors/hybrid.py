@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.model_selection import cross_val_predict
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 from threadpoolctl import threadpool_limits
 
-from llmlat.predict.regressors.folds import grouped_folds
+from llmlat.predict.regressors.folds import Fold, grouped_folds
 from llmlat.predict.regressors.physics import PhysicsRegressor, check_latencies
 
 Floats = npt.NDArray[np.float64]
@@ -19,10 +19,10 @@ Floats = npt.NDArray[np.float64]
 class HybridRegressor(RegressorMixin, BaseEstimator):
     """`physics(x) * exp(shrinkage * correction(x))`, the correction fitted on log(measured / physics).
 
-    The correction learns from physics that has not seen the rows in question, and `shrinkage` is the share
-    of the correction that held on groups of rows that *it* had not seen: the least-squares slope of what was
-    missed on what was foretold (Breiman 1996, "Stacked regressions", Machine Learning 24, with one
-    regressor). Where the physics is exact the trees foretell noise, and the share goes to 0.
+    `shrinkage` is the share of the correction that holds on groups of rows that neither part has seen: the
+    least-squares slope of what the physics missed there on what the correction foretold (Breiman 1996,
+    "Stacked regressions", Machine Learning 24, of a single regressor). Where the physics is exact the
+    correction foretells noise, and its share goes to 0.
 
     Outside the rows of fitting the law carries on, and trees stay at their outermost leaves: the correction
     there is the nearest one learnt, and never larger than the largest.
@@ -74,13 +74,10 @@ class HybridRegressor(RegressorMixin, BaseEstimator):
         check_latencies(y)
         X = X if hasattr(X, "iloc") else numbers  # names, for parts that ask for columns by name
         folds = grouped_folds(len(y), groups, self.n_folds)
-        physics, boosted = self._parts()
         # Two OpenMP threads on two busy cores take many times longer than one.
         with threadpool_limits(limits=1, user_api="openmp"):
-            missed = _log_ratio(y, cross_val_predict(physics, X, y, cv=folds))
-            self.shrinkage_ = _slope(missed, cross_val_predict(boosted, X, missed, cv=folds))
-            self.physics_ = clone(physics).fit(X, y)
-            self.boosted_ = clone(boosted).fit(X, missed)
+            self.shrinkage_ = self._held_share(X, y, folds)
+            self.physics_, self.boosted_ = self._fit_parts(X, y)
         return self
 
     def predict(self, X: Any) -> Floats:
@@ -93,12 +90,26 @@ class HybridRegressor(RegressorMixin, BaseEstimator):
             predicted: Floats = self.physics_.predict(X) * correction
         return predicted
 
-    def _parts(self) -> tuple[Any, Any]:
+    def _fit_parts(self, X: Any, y: Floats) -> tuple[Any, Any]:
+        physics = PhysicsRegressor() if self.physics is None else clone(self.physics)
         shallow = HistGradientBoostingRegressor(max_depth=3, random_state=0)
-        return (
-            PhysicsRegressor() if self.physics is None else self.physics,
-            shallow if self.boosted is None else self.boosted,
-        )
+        boosted = shallow if self.boosted is None else clone(self.boosted)
+        physics.fit(X, y)
+        # Residuals of the rows it was fitted on: a handful of costs cannot follow them. Those of folds would
+        # each be of another law, and the correction would learn the difference.
+        boosted.fit(X, _log_ratio(y, physics.predict(X)))
+        return physics, boosted
+
+    def _held_share(self, X: Any, y: Floats, folds: list[Fold]) -> float:
+        """Return how much of what was foretold of unseen groups came true, from 0 to 1."""
+        missed, foretold = np.empty(len(y)), np.empty(len(y))
+        for rest, fold in folds:
+            physics, boosted = self._fit_parts(_safe_indexing(X, rest), y[rest])
+            unseen = _safe_indexing(X, fold)
+            missed[fold] = _log_ratio(y[fold], physics.predict(unseen))
+            foretold[fold] = boosted.predict(unseen)
+        size = float(foretold @ foretold)
+        return float(np.clip(missed @ foretold / size, 0.0, 1.0)) if size else 0.0
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -111,9 +122,3 @@ def _log_ratio(y: Floats, predicted: Floats) -> Floats:
     # A law without overhead may say 0 ms where there is no work; no ratio mends that.
     ratio: Floats = np.log(y / np.maximum(predicted, y.min() / 10))
     return ratio
-
-
-def _slope(missed: Floats, foretold: Floats) -> float:
-    """Return how much of what was foretold came true, from 0 to 1."""
-    size = float(foretold @ foretold)
-    return float(np.clip(missed @ foretold / size, 0.0, 1.0)) if size else 0.0
