@@ -230,8 +230,7 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 FACTS: tuple[Column, ...] = (
-    Column("model", pa.string(), "", "The model's name."),
-    Column("quantization", pa.string(), "", "How the weights of the linear layers are stored."),
+    Column("model", pa.string(), "", "The model's name."),    Column("quantization", pa.string(), "", "How the weights of the linear layers are stored."),
     Column("n_parameters", pa.float64(), "", "The model's parameters.", nullable=True),
     Column("weight_bytes", pa.float64(), "bytes", "What the model's weights take in memory.", nullable=True),
     Column(
@@ -244,9 +243,20 @@ FACTS: tuple[Column, ...] = (
 )
 """What is one value for a whole dataset: kept in its provenance, and set beside its rows when they are read."""
 
+BEFORE: tuple[Column, ...] = (
+    Column(
+        "previous_token_latency_ms",
+        pa.float64(),
+        "ms",
+        "Latency of the request's token before this one; empty for its first.",
+        nullable=True,
+    ),
+)
+"""What is known of the steps before, set beside rows when they are read."""
+
 SCHEMA = pa.schema([pa.field(c.name, c.dtype, nullable=c.nullable) for c in COLUMNS])
 COLUMN = {column.name: column for column in COLUMNS}
-KNOWN = {column.name: column for column in (*COLUMNS, *FACTS)}
+KNOWN = {column.name: column for column in (*COLUMNS, *FACTS, *BEFORE)}
 """Every column that the predicting half finds on measured rows, by name."""
 
 TARGET = "token_latency_ms"

@@ -86,11 +86,12 @@ def _linear_formula(fitted: Pipeline) -> tuple[Any, float, float | None] | None:
     """
     regressor, scaler = fitted.named_steps["regressor"], fitted.named_steps["scaled"]
     coef = np.asarray(getattr(regressor, "coef_", np.nan), dtype=np.float64)
-    intercept = np.asarray(getattr(regressor, "intercept_", np.nan), dtype=np.float64)
+    overhead_ms = getattr(regressor, "overhead_ms_", np.nan)  # what physics calls its intercept
+    intercept = np.asarray(getattr(regressor, "intercept_", overhead_ms), dtype=np.float64)
     if coef.size != len(scaler.mean_) or intercept.size != 1:
         return None
     weights, constant = coef.reshape(-1), float(intercept.reshape(-1)[0])
-    floor_ms = getattr(regressor, "floor_ms_", None)
+    floor_ms = getattr(regressor, "floor_ms_", None) or None
     points = np.vstack([np.zeros_like(weights), np.eye(len(weights)), -2.0 * np.eye(len(weights))])
     in_units = isinstance(scaler, InTheirUnits)
     if in_units:

@@ -25,6 +25,7 @@ from llmlat.predict.features.table import FeatureError, FeatureTable, InTheirUni
 from llmlat.records import KNOWN, REQUEST, TARGET, Column
 
 N_REHEARSAL_ROWS, N_REHEARSAL_GROUPS = 200, 10
+OPTIONAL = {"xgboost"}  # packages that the extra of the same name installs
 
 
 def build_pipeline(
@@ -51,11 +52,11 @@ def build_pipeline(
     """
     check_features(features, known)
     estimator = _instantiate(regressor)
-    keeps_units = get_tags(estimator).input_tags.positive_only
+    wants = get_tags(estimator).input_tags
     pipeline = Pipeline(
         [
-            ("features", FeatureTable(list(features.columns), dict(features.derived))),
-            ("scaled", InTheirUnits() if keeps_units else StandardScaler()),
+            ("features", FeatureTable(list(features.columns), dict(features.derived), not wants.allow_nan)),
+            ("scaled", InTheirUnits() if wants.positive_only else StandardScaler()),
             ("regressor", estimator),
         ]
     )
@@ -133,14 +134,25 @@ def _instantiate(regressor: Mapping[str, Any]) -> Any:
     except (InstantiationException, TypeError) as error:
         reason = one_line(error.__cause__ or error)
         raise ConfigError(
-            f"regressor._target_={target}: cannot be made ({reason}); use the import path of a scikit-learn "
-            "regressor and its own hyperparameters, such as sklearn.linear_model.Ridge."
+            f"regressor._target_={target}: cannot be made ({reason}); {_remedy(error)}."
         ) from error
     if not _is_regressor(estimator):
         raise ConfigError(
             f"regressor._target_={target}: not a scikit-learn regressor (a class of kind regressor)."
         )
     return estimator
+
+
+def _remedy(error: BaseException | None) -> str:
+    """Return what to do about a regressor that cannot be made, from what caused it."""
+    while error is not None:
+        if isinstance(error, ImportError) and error.name in OPTIONAL:
+            return f"install it: pip install 'llmlat[{error.name}]'"
+        error = error.__cause__
+    return (
+        "use the import path of a scikit-learn regressor and its own hyperparameters, such as "
+        "sklearn.linear_model.Ridge"
+    )
 
 
 def _is_regressor(estimator: Any) -> bool:

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from llmlat.config import config_dir
 from llmlat.dataset import Dataset, key_of
+from llmlat.predict.evaluate import previous_latency
 from llmlat.provenance import describe, facts
 from llmlat.records import REQUEST
 from llmlat.sources import Rows
@@ -36,7 +37,7 @@ def rows_of(datasets: Sequence[Dataset], experiment: str, *, wants_contrast: boo
     frames = [dataset.read() for dataset in datasets]
     tokens = frames[0] if len(frames) == 1 else pd.concat(_numbered_on(frames), ignore_index=True)
     steps = [
-        with_facts(one_row_a_step(frame), dataset.provenance)
+        with_what_is_known(one_row_a_step(frame), dataset.provenance)
         for dataset, frame in zip(datasets, _numbered_on(frames), strict=True)
     ]
     one = datasets[0]
@@ -50,9 +51,12 @@ def rows_of(datasets: Sequence[Dataset], experiment: str, *, wants_contrast: boo
     )
 
 
-def with_facts(rows: pd.DataFrame, provenance: Mapping[str, Any]) -> pd.DataFrame:
-    """Set beside rows what is one value for their whole dataset: the columns of `llmlat.records.FACTS`."""
-    return rows.assign(**facts(provenance))
+def with_what_is_known(steps: pd.DataFrame, provenance: Mapping[str, Any]) -> pd.DataFrame:
+    """Set beside steps what is one value for their dataset, and what is known of the step before.
+
+    These are the columns of `llmlat.records.FACTS` and `BEFORE`.
+    """
+    return steps.assign(**facts(provenance), previous_token_latency_ms=previous_latency(steps))
 
 
 def _numbered_on(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:

@@ -16,7 +16,7 @@ from llmlat.config import TableConfig
 from llmlat.dataset import KEY_LENGTH
 from llmlat.errors import ConfigError, DatasetError, one_line
 from llmlat.predict.features.formula import FormulaError, parse
-from llmlat.records import COLUMNS, DECODE, FACTS, KNOWN, PREFILL, PROMPT, REQUEST, TARGET, Column
+from llmlat.records import BEFORE, COLUMNS, DECODE, FACTS, KNOWN, PREFILL, PROMPT, REQUEST, TARGET, Column
 from llmlat.sources import Rows
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ MS_PER = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 LEAST_PLAUSIBLE_MS, MOST_PLAUSIBLE_MS = 0.02, 600_000.0
 
 PLAIN: dict[str, Any] = {
-    **{column.name: None for column in (*COLUMNS, *FACTS) if column.nullable},
+    **{column.name: None for column in (*COLUMNS, *FACTS, *BEFORE) if column.nullable},
     "session_id": 0,
     "session_request": 1,
     "is_warmup": False,

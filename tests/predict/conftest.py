@@ -10,6 +10,7 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from llmlat.config import FeaturesConfig, SplitConfig, SplitName
+from llmlat.predict.evaluate import previous_latency
 from llmlat.predict.fit import build_pipeline
 from llmlat.predict.results import Analysis, analyse
 from llmlat.records import COLUMNS, DECODE, PREFILL, SCHEMA
@@ -69,7 +70,8 @@ def as_stored(rows: pd.DataFrame) -> pd.DataFrame:
     filled = rows.assign(**{name: value for name, value in (empty | plain).items() if name not in rows})
     stored: pd.DataFrame = pa.Table.from_pandas(filled, schema=SCHEMA, preserve_index=False).to_pandas()
     facts = {"n_parameters": 1e6, "weight_bytes": 2e6, "kv_bytes_per_token": 1e3}
-    return stored.assign(model="tiny", quantization="none", **facts)
+    before = previous_latency(stored)
+    return stored.assign(model="tiny", quantization="none", **facts, previous_token_latency_ms=before)
 
 
 def _request(request_id: int, repetition: int, prompt_tokens: int, count: int, prompt: int) -> pd.DataFrame:

@@ -22,7 +22,7 @@ class FeatureTable(TransformerMixin, BaseEstimator):
     """Turns columns of rows, and formulas on them, into a table of numbers.
 
     Texts become a column of zeros and ones for each value but the first, named `column=value`. A missing
-    number becomes the median of those that were there when fitting. A column that had one value in all
+    number becomes the median of those that were there when fitting, unless what follows takes it as it is. A column that had one value in all
     rows, or none, can explain nothing and is left out; `left_out_` says why.
 
     Parameters
@@ -30,7 +30,9 @@ class FeatureTable(TransformerMixin, BaseEstimator):
     columns : sequence of str
         The features: columns of the rows, or names from `derived`.
     derived : mapping of str to str, optional
-        Formulas (`llmlat.predict.features.formula`) on columns of the rows and on derived columns before.
+        Formulas (`llmlat.predict.features.formula`) on columns of the rows and on other derived columns.
+    fills : bool, default=True
+        Whether missing numbers are filled in.
 
     Attributes
     ----------
@@ -44,9 +46,12 @@ class FeatureTable(TransformerMixin, BaseEstimator):
         The columns of the table.
     """
 
-    def __init__(self, columns: Sequence[str], derived: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, columns: Sequence[str], derived: Mapping[str, str] | None = None, fills: bool = True
+    ) -> None:
         self.columns = columns
         self.derived = derived
+        self.fills = fills
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
         """Learn what the columns hold.
@@ -81,8 +86,10 @@ class FeatureTable(TransformerMixin, BaseEstimator):
             if name in self.categories_:
                 text = values[name].astype(str)
                 table |= {f"{name}={v}": (text == v).astype(np.float64) for v in self.categories_[name][1:]}
-            else:
+            elif self.fills:
                 table[name] = np.where(np.isnan(values[name]), self.medians_[name], values[name])
+            else:
+                table[name] = values[name]
         return pd.DataFrame(table, index=X.index)
 
     def inputs(self) -> list[str]:
