@@ -207,6 +207,22 @@ class FeaturesConfig:
 
 
 @dataclass
+class ContestantConfig:
+    """A regressor in the arena, the features that it sees, and whose settings these are."""
+
+    regressor: dict[str, Any] = field(default_factory=dict)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    of: str = ""
+
+
+@dataclass
+class ArenaConfig:
+    """The regressors that are set beside each other on the same folds."""
+
+    contestants: dict[str, ContestantConfig] = field(default_factory=dict)
+
+
+@dataclass
 class SplitConfig:
     """How rows are divided between fitting and testing."""
 
@@ -245,6 +261,7 @@ class Config:
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     regressor: dict[str, Any] = field(default_factory=dict)
     split: SplitConfig = field(default_factory=SplitConfig)
+    arena: ArenaConfig = field(default_factory=ArenaConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     seed: int = 0
     device: str = "auto"

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from llmlat import report, tracking
 from llmlat.config import Config, Flagged
 from llmlat.dataset import Dataset, write_frame, write_json
 from llmlat.errors import ConfigError
+from llmlat.predict.arena import Contestant, compete
 from llmlat.predict.export import write_predictor
 from llmlat.predict.fit import build_pipeline
+from llmlat.predict.floor import beside_floor
 from llmlat.predict.results import Analysis, analyse
 from llmlat.predict.split import Counts, check_split, count_test_units
 from llmlat.provenance import describe_identity
@@ -53,6 +56,10 @@ def run(
     known = KNOWN if config.table.path is None else known_columns(config.table)
     # Before measuring: a misspelt hyperparameter or too few rows must not cost an hour of GPU time.
     unfitted = build_pipeline(config.regressor, config.features, known)
+    contestants = [
+        Contestant(name, build_pipeline(one.regressor, one.features, known), one.of)
+        for name, one in config.arena.contestants.items()
+    ]
     read = _plan_reading(config, resolved, folder)
     with tracking.start(config.tracking, resolved, folder) as tracker:
         rows = read(tracker)
@@ -66,6 +73,12 @@ def run(
             rows.contrast,
             excludes_flagged=config.collect.flagged is Flagged.exclude,
         )
+        if contestants:
+            arena = compete(analysis.counted, contestants, config.split)
+            analysis = replace(
+                analysis,
+                metrics={**analysis.metrics, "arena": beside_floor(arena, analysis.metrics["noise_floor"])},
+            )
         figures = write_results(folder, rows, analysis)
         if is_summarised:
             report.print_summary(analysis.metrics, folder)

@@ -230,7 +230,8 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 FACTS: tuple[Column, ...] = (
-    Column("model", pa.string(), "", "The model's name."),    Column("quantization", pa.string(), "", "How the weights of the linear layers are stored."),
+    Column("model", pa.string(), "", "The model's name."),
+    Column("quantization", pa.string(), "", "How the weights of the linear layers are stored."),
     Column("n_parameters", pa.float64(), "", "The model's parameters.", nullable=True),
     Column("weight_bytes", pa.float64(), "bytes", "What the model's weights take in memory.", nullable=True),
     Column(

@@ -1,7 +1,7 @@
 """The arena: every regressor on the same folds, with what it costs to fit and to ask."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from llmlat.config import SplitConfig, SplitName
 from llmlat.errors import ConfigError
@@ -41,7 +42,7 @@ class Contestant:
 
 
 def compete(
-    rows: pd.DataFrame, contestants: list[Contestant], split: SplitConfig, on_each: Callable[[str], None]
+    rows: pd.DataFrame, contestants: Sequence[Contestant], split: SplitConfig
 ) -> list[dict[str, Any]]:
     """Fit and test every contestant on the same divisions of the rows.
 
@@ -49,11 +50,9 @@ def compete(
     ----------
     rows : DataFrame
         Counted rows, one a step.
-    contestants : list of Contestant
+    contestants : sequence of Contestant
     split : SplitConfig
         Whose share and seed the divisions take.
-    on_each : callable
-        Called with each contestant's name before its turn.
 
     Returns
     -------
@@ -64,8 +63,7 @@ def compete(
     """
     divisions = _divisions(rows, split)
     found = []
-    for contestant in contestants:
-        on_each(contestant.name)
+    for contestant in tqdm(contestants, desc="arena", unit="regressor", disable=None, dynamic_ncols=True):
         # Two OpenMP threads on two busy cores take many times longer than one.
         with threadpool_limits(limits=1):
             found.append(_compete(contestant, divisions))
@@ -75,8 +73,12 @@ def compete(
 def _divisions(rows: pd.DataFrame, split: SplitConfig) -> dict[str, tuple[pd.DataFrame, pd.DataFrame, str]]:
     """Return training and test rows of each division that the rows allow, and the column kept apart."""
     plain = replace(split, column=None, held_out=None)
-    grouped = SplitName.by_prompt if rows[PROMPT].nunique() < rows[REQUEST].nunique() else SplitName.by_request
-    beyond = replace(plain, name=SplitName.extrapolate, column=EXTRAPOLATED, test_size=max(0.4, split.test_size))
+    grouped = (
+        SplitName.by_prompt if rows[PROMPT].nunique() < rows[REQUEST].nunique() else SplitName.by_request
+    )
+    beyond = replace(
+        plain, name=SplitName.extrapolate, column=EXTRAPOLATED, test_size=max(0.4, split.test_size)
+    )
     tried = [replace(plain, name=SplitName.random), replace(plain, name=grouped), beyond]
     divisions = {}
     for one in tried:

@@ -1,7 +1,7 @@
 """The same fit tested in every way that the rows allow: random beside grouped, and the gap between them."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -17,11 +17,39 @@ from llmlat.records import PROMPT, REQUEST, TARGET, TIME
 LEFT_OUT = ("engine", "quantization", "model")
 """Whose values are left out one at a time, where there are several."""
 
-Test = Callable[[pd.DataFrame, Pipeline, SplitConfig], dict[str, Any]]
+
+@dataclass(frozen=True)
+class Tested:
+    """A fit, and the rows that it was fitted and tested on.
+
+    Attributes
+    ----------
+    fitted : Pipeline
+    train : DataFrame
+    predictions : DataFrame
+        The test rows, with `predicted_ms`.
+    """
+
+    fitted: Pipeline
+    train: pd.DataFrame
+    predictions: pd.DataFrame
+
+
+def fit_and_test(rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> Tested:
+    """Divide rows, fit on one part and predict the other.
+
+    Raises
+    ------
+    ConfigError
+        Where the rows cannot be divided so, or the regressor fails on them.
+    """
+    train, test = parts(rows, split_rows(rows, split))
+    fitted = fit(pipeline, train, kept_apart(split))
+    return Tested(fitted, train, test.assign(predicted_ms=predict(fitted, test)))
 
 
 def splits_beside(
-    rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig, train: pd.DataFrame, predictions: pd.DataFrame
+    rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig, known: Mapping[SplitName, Tested]
 ) -> dict[str, Any]:
     """Test a regressor under each split that says something about these rows.
 
@@ -33,8 +61,8 @@ def splits_beside(
         Unfitted.
     split : SplitConfig
         The headline's, whose share and seed the others take.
-    train, predictions : DataFrame
-        Of the headline fit, which is not made again.
+    known : mapping of SplitName to Tested
+        Fits that have been made already, the headline's among them.
 
     Returns
     -------
@@ -47,10 +75,8 @@ def splits_beside(
         name = str(beside.name)
         if beside.name is SplitName.leave_one_out:
             found[f"{name}:{beside.column}"] = each_left_out(rows, pipeline, beside)
-        elif beside.name is split.name:
-            found[name] = _tested(rows, train, predictions)
         else:
-            found[name] = _under(rows, pipeline, beside)
+            found[name] = _under(rows, pipeline, beside, known.get(beside.name))
     return found
 
 
@@ -70,9 +96,7 @@ def leakage_gap(splits: Mapping[str, Any]) -> dict[str, Any] | None:
         random: 1 where testing on rows at random flatters nothing. None where one of the two is not known.
     """
     grouped = "by_prompt" if (splits.get("by_prompt") or {}).get("mae_ms") is not None else "by_request"
-    random_ms, grouped_ms = (
-        (splits.get(name) or {}).get("mae_ms") for name in ("random", grouped)
-    )
+    random_ms, grouped_ms = ((splits.get(name) or {}).get("mae_ms") for name in ("random", grouped))
     if not random_ms or grouped_ms is None:
         return None
     return {
@@ -110,31 +134,32 @@ def each_left_out(rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) ->
     for value in values:
         one = replace(split, held_out=value)
         try:
-            train, test = parts(rows, split_rows(rows, one))
-            predicted = predict(fit(pipeline, train, kept_apart(one)), test)
+            predictions = fit_and_test(rows, pipeline, one).predictions
         except ConfigError as error:
             return {**error_block(NO_ROWS, NO_ROWS), "n_train": None, "n_test": None, "reason": str(error)}
-        tested.append(test.assign(predicted_ms=predicted))
-        by_value[value] = error_block(test[TARGET].to_numpy(), predicted)
+        tested.append(predictions)
+        by_value[value] = errors_of(predictions)
     together = pd.concat(tested)
-    return {**_errors(together), "n_train": None, "n_test": len(together), "by_value": by_value}
+    return {**errors_of(together), "n_train": None, "n_test": len(together), "by_value": by_value}
 
 
-def _under(rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> dict[str, Any]:
+def _under(
+    rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig, known: Tested | None
+) -> dict[str, Any]:
     try:
-        train, test = parts(rows, split_rows(rows, split))
-        predicted = predict(fit(pipeline, train, kept_apart(split)), test)
+        tested = known or fit_and_test(rows, pipeline, split)
     except ConfigError as error:
         return {**error_block(NO_ROWS, NO_ROWS), "n_train": None, "n_test": None, "reason": str(error)}
-    return _tested(rows, train, test.assign(predicted_ms=predicted))
+    counts = {"n_train": len(tested.train), "n_test": len(tested.predictions)}
+    return {
+        **errors_of(tested.predictions),
+        **counts,
+        "baselines": baselines(rows, tested.train, tested.predictions),
+    }
 
 
-def _tested(rows: pd.DataFrame, train: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, Any]:
-    counts = {"n_train": len(train), "n_test": len(predictions)}
-    return {**_errors(predictions), **counts, "baselines": baselines(rows, train, predictions)}
-
-
-def _errors(predictions: pd.DataFrame) -> dict[str, Any]:
+def errors_of(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Return the error block of test rows with `predicted_ms`."""
     return error_block(predictions[TARGET].to_numpy(), predictions["predicted_ms"].to_numpy())
 
 

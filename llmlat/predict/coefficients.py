@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from llmlat.predict.fit import features_of
 from llmlat.predict.features.table import InTheirUnits
+from llmlat.predict.fit import features_of
 
 
 def coefficient_table(fitted: Pipeline) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def coefficient_table(fitted: Pipeline) -> dict[str, Any]:
     if formula_of is None:
         return dict.fromkeys(("coefficients", "intercept_ms", "intercept_per_unit_ms", "floor_ms"))
     per_unit, raw_intercept, floor_ms = formula_of
-    scaler = fitted.named_steps["scaled"]
+    scaler, table = fitted.named_steps["scaled"], features_of(fitted)
     mean, scale = scaler.mean_, scaler.scale_
     scaled = per_unit * scale
     total = float(np.abs(scaled).sum())
@@ -42,7 +42,8 @@ def coefficient_table(fitted: Pipeline) -> dict[str, Any]:
             "mean": float(mean[k]),
             "scale": float(scale[k]),
         }
-        for k, name in enumerate(features_of(fitted).feature_names_out_)
+        for k, name in enumerate(table.feature_names_out_)
+        if table.telling_[k]
     }
     return {
         "coefficients": coefficients,

@@ -58,8 +58,11 @@ def predictor_spec(analysis: Analysis) -> dict[str, Any]:
     coefficients: Mapping[str, Any] = metrics["coefficients"] or {}
     formulas = table.formulas()
     features = {
-        name: {**coefficients.get(name, {}), **({"formula": formulas[name]} if formulas[name] != name else {})}
-        for name in table.feature_names_out_
+        name: {
+            **coefficients.get(name, {}),
+            **({"formula": formulas[name]} if formulas[name] != name else {}),
+        }
+        for name in formulas
     }
     return {
         "format": FORMAT,

@@ -56,7 +56,7 @@ def build_pipeline(
     pipeline = Pipeline(
         [
             ("features", FeatureTable(list(features.columns), dict(features.derived), not wants.allow_nan)),
-            ("scaled", InTheirUnits() if wants.positive_only else StandardScaler()),
+            ("scaled", _scaler(keeps_units=wants.positive_only)),
             ("regressor", estimator),
         ]
     )
@@ -127,6 +127,11 @@ def input_columns(pipeline: Pipeline) -> list[str]:
     return features_of(pipeline).inputs()
 
 
+def _scaler(*, keeps_units: bool) -> Any:
+    # With their names, as some regressors ask for a feature by its name.
+    return InTheirUnits() if keeps_units else StandardScaler().set_output(transform="pandas")
+
+
 def _instantiate(regressor: Mapping[str, Any]) -> Any:
     target = regressor.get("_target_")
     try:
@@ -170,14 +175,20 @@ def _rehearse(pipeline: Pipeline, known: Mapping[str, Column], regressor: Mappin
             _fit(pipeline, rows, REQUEST).predict(rows)
     except Exception as error:
         raise ConfigError(
-            f"regressor={dict(regressor)}: fails on {N_REHEARSAL_ROWS} made-up rows ({one_line(error)}); "
+            f"regressor={_spelled(regressor)}: fails on {N_REHEARSAL_ROWS} made-up rows ({one_line(error)}); "
             "mend its hyperparameters."
         ) from error
+
+
+def _spelled(regressor: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a regressor's own settings, without those of the parts that it is made of."""
+    return {name: value for name, value in regressor.items() if not isinstance(value, dict | list)}
 
 
 def _made_up_rows(inputs: list[str], known: Mapping[str, Column]) -> pd.DataFrame:
     generator = np.random.default_rng(0)
     values = generator.integers(1, 1000, (N_REHEARSAL_ROWS, len(inputs)))
+    values[::4] = values[::4, :1]  # where columns are equal, as in a prefill step
     rows = pd.DataFrame(values, columns=inputs)
     for name in inputs:
         if known[name].is_text:

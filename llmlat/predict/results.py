@@ -1,7 +1,8 @@
 """From token rows to everything the report says: fit, test, and show what the average hides."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -12,26 +13,25 @@ from llmlat.errors import ConfigError, DatasetError
 from llmlat.predict import thesis
 from llmlat.predict.analysis.effects import effects_by_cell
 from llmlat.predict.analysis.inputs import along_context, average_effects, shuffled
-from llmlat.predict.beside import leakage_gap, parts, splits_beside
+from llmlat.predict.beside import Tested, errors_of, fit_and_test, leakage_gap, splits_beside
 from llmlat.predict.cells import cell_summary
 from llmlat.predict.coefficients import coefficient_table, spelled_formula
 from llmlat.predict.evaluate import (
     baselines,
     by_phase,
-    error_block,
     first_visits,
     latency_summary,
     worst_rows,
 )
-from llmlat.predict.fit import features_of, fit, input_columns, predict
+from llmlat.predict.fit import features_of, input_columns
 from llmlat.predict.flagged import count_flags, without_flagged
 from llmlat.predict.floor import beside_floor, noise_floor
 from llmlat.predict.refit import refit, revisited, steady
-from llmlat.predict.split import kept_apart, split_rows
+from llmlat.predict.split import UNITS, kept_apart
 from llmlat.predict.trees import boosted_trees
 from llmlat.predict.uncertainty.bootstrap import coefficient_intervals, error_intervals
 from llmlat.predict.uncertainty.calibration import Calibration, calibrate_fit, coverage
-from llmlat.predict.validate import validate
+from llmlat.predict.validate import validate, validation_of
 from llmlat.records import DECODE, TARGET
 
 SCHEMA_VERSION = 1
@@ -49,6 +49,8 @@ class Analysis:
         As docs/metrics.md describes, JSON-serialisable.
     predictions : DataFrame
         The test rows, with `predicted_ms`.
+    counted : DataFrame
+        All rows that were fitted or tested on.
     train : DataFrame
         The training rows.
     calibration : Calibration or None
@@ -58,6 +60,7 @@ class Analysis:
     fitted: Pipeline
     metrics: dict[str, Any]
     predictions: pd.DataFrame
+    counted: pd.DataFrame
     train: pd.DataFrame
     calibration: Calibration | None
 
@@ -101,22 +104,24 @@ def analyse(
     flags = {**count_flags(counted), "excluded": excludes_flagged}
     if excludes_flagged:
         counted = without_flagged(counted)
-    train, test = parts(counted, split_rows(counted, split))
-    group = kept_apart(split)
-    fitted = fit(pipeline, train, group)
-    predictions = test.assign(predicted_ms=predict(fitted, test))
+    headline = fit_and_test(counted, pipeline, split)
+    fitted, train, predictions = headline.fitted, headline.train, headline.predictions
+    group, validated = kept_apart(split), validate(train, pipeline, split)
     coefficients = coefficient_table(fitted)
     floor, floor_reason = noise_floor(counted, input_columns(pipeline))
-    calibration, uncalibrated = calibrate_fit(train, pipeline, split)
-    splits = splits_beside(counted, pipeline, split, train, predictions)
+    calibration, uncalibrated = calibrate_fit(train, pipeline, split, validated)
+    grouped = split if split.name in UNITS else replace(split, name=SplitName.by_request, column=None)
+    held_out = headline if grouped is split else _held_out(counted, pipeline, grouped)
+    known = {split.name: headline, **({grouped.name: held_out} if held_out else {})}
+    splits = splits_beside(counted, pipeline, split, known)
     metrics: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "source": "measured",
         **about,
-        **_counts(rows, counted, train, test),
-        **_headline(predictions),
+        **_counts(rows, counted, train, predictions),
+        **{name: value for name, value in errors_of(predictions).items() if name != "n"},
         **_settings(pipeline, fitted, split),
-        **validate(train, pipeline, split),
+        **validation_of(train, validated),
         "splits": splits,
         "leakage_gap": leakage_gap(splits),
         **coefficients,
@@ -128,10 +133,10 @@ def analyse(
         },
         "calibration": calibration.as_dict() if calibration else None,
         "calibration_reason": uncalibrated,
-        **_on_held_out_requests(counted, pipeline, split),
+        **_on_held_out(held_out, pipeline, grouped, calibration if held_out is headline else None),
         "effects": effects_by_cell(counted),
         "along_context": along_context(fitted, counted),
-        "baselines": baselines(counted, train, test),
+        "baselines": baselines(counted, train, predictions),
         "noise_floor": floor,
         "noise_floor_reason": floor_reason,
         "flags": flags,
@@ -150,7 +155,7 @@ def analyse(
     metrics = beside_floor(metrics, floor)
     metrics["verdicts"] = thesis.verdicts(metrics, rows, contrast) if reference == "thesis" else []
     metrics["reference"] = thesis.REFERENCE if reference == "thesis" else None
-    return Analysis(fitted, metrics, predictions, train, calibration)
+    return Analysis(fitted, metrics, predictions, counted, train, calibration)
 
 
 def _counts(
@@ -183,31 +188,32 @@ def _settings(pipeline: Pipeline, fitted: Pipeline, split: SplitConfig) -> dict[
     }
 
 
-def _headline(predictions: pd.DataFrame) -> dict[str, Any]:
-    errors = error_block(predictions[TARGET].to_numpy(), predictions["predicted_ms"].to_numpy())
-    return {name: value for name, value in errors.items() if name != "n"}
+def _held_out(rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> Tested | None:
+    try:
+        return fit_and_test(rows, pipeline, split)
+    except ConfigError:
+        return None
 
 
-def _on_held_out_requests(rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> dict[str, Any]:
+def _on_held_out(
+    tested: Tested | None, pipeline: Pipeline, split: SplitConfig, calibration: Calibration | None
+) -> dict[str, Any]:
     """Return what can only be told on requests, or prompts, that a fit and its calibration have not seen.
 
     `coverage` of 90 % intervals, `importance` of the inputs, and `nonlinear_check`, what boosted trees miss;
     None each where none can be held out.
     """
-    name = split.name if split.name is SplitName.by_prompt else SplitName.by_request
-    grouped = SplitConfig(name, split.test_size, split.seed)
-    try:
-        train, test = parts(rows, split_rows(rows, grouped))
-        fitted = fit(pipeline, train, kept_apart(grouped))
-        predicted = predict(fitted, test)
-    except ConfigError:
+    if tested is None:
         return {"coverage": None, "importance": None, "nonlinear_check": None}
-    calibration, _ = calibrate_fit(train, pipeline, grouped)
+    train, test = tested.train, tested.predictions
+    if calibration is None:
+        calibration, _ = calibrate_fit(train, pipeline, split)
+    predicted_ms, table = test["predicted_ms"].to_numpy(), features_of(tested.fitted)
     return {
-        "coverage": coverage(test, predicted, calibration) if calibration else None,
-        "importance": shuffled(fitted, test),
+        "coverage": coverage(test, predicted_ms, calibration) if calibration else None,
+        "importance": shuffled(tested.fitted, test),
         "nonlinear_check": boosted_trees(
-            *(features_of(fitted).transform(part) for part in (train, test)),
+            *(table.transform(part) for part in (train, test)),
             *(part[TARGET].to_numpy() for part in (train, test)),
         ),
     }
@@ -215,5 +221,10 @@ def _on_held_out_requests(rows: pd.DataFrame, pipeline: Pipeline, split: SplitCo
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return hyperparameters as JSON can hold them."""
-    simple = (bool, int, float, str, type(None))
-    return {name: value if isinstance(value, simple) else repr(value) for name, value in parameters.items()}
+    simple = (bool, int, str, type(None))
+    return {
+        name: value
+        if isinstance(value, simple) or (isinstance(value, float) and math.isfinite(value))
+        else repr(value)
+        for name, value in parameters.items()
+    }

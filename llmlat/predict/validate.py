@@ -65,11 +65,34 @@ def out_of_fold(train: pd.DataFrame, pipeline: Pipeline, group: str | None, seed
     return OutOfFold(predicted, n_folds, group)
 
 
-def validate(train: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> dict[str, Any]:
-    """Cross-validate a regressor on the training rows alone.
+def validation_of(train: pd.DataFrame, found: OutOfFold | str) -> dict[str, Any]:
+    """Return the errors of out-of-fold predictions, all judged together.
 
-    All predictions of `out_of_fold` are judged together. The folds keep apart what the split keeps apart:
-    whole requests or prompts, or rows.
+    Parameters
+    ----------
+    train : DataFrame
+        The training rows of the headline fit.
+    found : OutOfFold or str
+        Their predictions, or why there are none.
+
+    Returns
+    -------
+    dict
+        `validation`, an error block with `n_folds` and `grouped_by` (a column, or None for single rows), and
+        `validation_reason`, None. Where there are no predictions, `validation` is None and
+        `validation_reason` says why.
+    """
+    if isinstance(found, str):
+        return {"validation": None, "validation_reason": found}
+    errors = error_block(train[TARGET].to_numpy(), found.predicted_ms)
+    return {
+        "validation": {**errors, "n_folds": found.n_folds, "grouped_by": found.group},
+        "validation_reason": None,
+    }
+
+
+def validate(train: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> OutOfFold | str:
+    """Predict the training rows by folds that keep apart what the split keeps apart.
 
     Parameters
     ----------
@@ -82,20 +105,13 @@ def validate(train: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> dic
 
     Returns
     -------
-    dict
-        `validation`, an error block with `n_folds` and `grouped_by` (a column, or None for single rows),
-        and `validation_reason`, None. Where there are too few rows or groups, or the regressor fails on a
-        fold, `validation` is None and `validation_reason` says why.
+    OutOfFold or str
+        Why there are none, where there are too few rows or groups, or the regressor fails on a fold.
     """
     try:
-        found = out_of_fold(train, pipeline, kept_apart(split) if is_grouped(split) else None, split.seed)
+        return out_of_fold(train, pipeline, kept_apart(split) if is_grouped(split) else None, split.seed)
     except ConfigError as error:
-        return {"validation": None, "validation_reason": str(error)}
-    errors = error_block(train[TARGET].to_numpy(), found.predicted_ms)
-    return {
-        "validation": {**errors, "n_folds": found.n_folds, "grouped_by": found.group},
-        "validation_reason": None,
-    }
+        return str(error)
 
 
 def _folds(train: pd.DataFrame, group: str | None, seed: int) -> Iterator[tuple[Positions, Positions]]:

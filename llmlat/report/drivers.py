@@ -40,7 +40,9 @@ def effects(metrics: Metrics) -> Table | None:
 def cell_name(cell: Mapping[str, Any]) -> str:
     """Name a model, quantization and engine in short."""
     model = str(cell["model"]).rsplit("/", 1)[-1]
-    return f"{model}, {wording.QUANTIZATIONS.get(cell['quantization'], cell['quantization'])}, {cell['engine']}"
+    return (
+        f"{model}, {wording.QUANTIZATIONS.get(cell['quantization'], cell['quantization'])}, {cell['engine']}"
+    )
 
 
 def _slope(told: Any) -> str:
@@ -58,7 +60,9 @@ def words(metrics: Metrics) -> list[str]:
     ranked = sorted(importance.items(), key=lambda item: -item[1]["mae_ms_more"])
     telling = [name for name, found in ranked if found["low_ms"] > 0]
     if not telling:
-        return ["Shuffling any of its inputs costs the prediction nothing: on requests never seen, it rests on none."]
+        return [
+            "Shuffling any of its inputs costs the prediction nothing: on requests never seen, it rests on none."
+        ]
     return [
         f"On requests never seen, the prediction rests on {listed(telling)}, in this order: shuffling the others "
         "costs it nothing that could be told."

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmlat.report import drivers, error_tables, intervals, measurement, sentences, tables, wording
+from llmlat.report import arena, drivers, error_tables, intervals, measurement, sentences, tables, wording
 from llmlat.report.plots import Plot
 from llmlat.report.table import Table
 from llmlat.report.wording import minus, sentence
@@ -132,6 +132,7 @@ def sections(metrics: Metrics, plots: Mapping[str, Plot]) -> list[Section]:
             "The result in two pictures",
             (_figures(plots, "latency_by_context", "predicted_against_measured"),),
         ),
+        _arena(metrics, plots),
         _reference(metrics),
         _formula(metrics, plots),
         _verdicts(metrics),
@@ -151,6 +152,20 @@ def _measurement(metrics: Metrics, plots: Mapping[str, Plot]) -> Section:
         (
             *(Text(paragraph) for paragraph in measurement.words(metrics)),
             _figures(plots, "over_time"),
+            *(table for table in found if table),
+        ),
+    )
+
+
+def _arena(metrics: Metrics, plots: Mapping[str, Plot]) -> Section | None:
+    if not metrics.get("arena"):
+        return None
+    found = (arena.table(metrics), arena.effects(metrics))
+    return Section(
+        "Every regressor on the same folds",
+        (
+            *(Text(paragraph) for paragraph in arena.words(metrics)),
+            _figures(plots, "arena"),
             *(table for table in found if table),
         ),
     )
@@ -199,7 +214,12 @@ def _formula(metrics: Metrics, plots: Mapping[str, Plot]) -> Section:
     figure = _figures(plots, "coefficients")
     table, left_out = tables.coefficients(metrics), sentences.left_out_words(metrics)
     heading = "The formula" if metrics.get("formula") else "What each input adds"
-    parts = (*formulas(metrics), figure, *((table,) if table else ()), *((Text(left_out),) if left_out else ()))
+    parts = (
+        *formulas(metrics),
+        figure,
+        *((table,) if table else ()),
+        *((Text(left_out),) if left_out else ()),
+    )
     return Section(heading, parts)
 
 

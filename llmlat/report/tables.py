@@ -71,7 +71,9 @@ def coefficients(metrics: Metrics) -> Table | None:
         for name, values in fitted.items()
     ]
     raw = number(metrics.get("intercept_per_unit_ms"))
-    rows.append(("intercept", "Where the sum starts.", number(metrics.get("intercept_ms")), "", raw, "", "", ""))
+    rows.append(
+        ("intercept", "Where the sum starts.", number(metrics.get("intercept_ms")), "", raw, "", "", "")
+    )
     columns = (
         Column("input", right=False),
         Column("what it is", right=False, roomy=True),

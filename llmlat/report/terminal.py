@@ -11,7 +11,7 @@ from rich.rule import Rule
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from llmlat.report import error_tables, sentences, story, tables
+from llmlat.report import arena, error_tables, sentences, story, tables
 from llmlat.report.table import Table
 
 WIDTH = 100
@@ -64,7 +64,12 @@ def _parts(metrics: Mapping[str, Any], folder: Path, plain: bool) -> Iterator[Re
     yield Padding(text(sentences.scope(metrics), "dim"), (0, 1))
     for start, rest in story.banners(metrics):
         yield Padding(Text.assemble(text(f"! {start} ", "bold yellow"), text(rest, "yellow")), (1, 1, 0, 1))
-    shown = [tables.reference(metrics), error_tables.baselines(metrics), error_tables.by_phase(metrics)]
+    shown = [
+        arena.table(metrics),
+        tables.reference(metrics),
+        error_tables.baselines(metrics),
+        error_tables.by_phase(metrics),
+    ]
     yield from (_table(table, text) for table in shown if table)
     yield from (Padding(text(remark), (0, 1, 1, 1)) for remark in sentences.remarks(metrics))
     yield from _formula(metrics, text)

@@ -29,6 +29,8 @@ def reopened(described: Mapping[str, Any]) -> Rows:
     table = (described.get("provenance") or {}).get("table")
     if table is not None:
         columns = TableColumnsConfig(**table["columns"])
-        return rows_of_table(TableConfig(**{**table, "unit": TimeUnit(table["unit"]), "columns": columns}), "")
+        return rows_of_table(
+            TableConfig(**{**table, "unit": TimeUnit(table["unit"]), "columns": columns}), ""
+        )
     each = described.get("datasets", [described])
     return rows_of([Dataset(Path(one["path"]).parent) for one in each], "")

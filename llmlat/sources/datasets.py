@@ -84,7 +84,8 @@ def _together(described: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _described(datasets: Sequence[Dataset], n_rows: int) -> dict[str, Any]:
     each = [
-        {"key": one.key, "path": str(one.rows_dir.resolve()), "provenance": one.provenance} for one in datasets
+        {"key": one.key, "path": str(one.rows_dir.resolve()), "provenance": one.provenance}
+        for one in datasets
     ]
     if len(each) == 1:
         return {**each[0], "n_rows": n_rows}

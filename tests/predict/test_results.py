@@ -197,7 +197,9 @@ def test_metrics_are_json_whatever_the_rows(
 
 
 def test_two_requests_of_one_token_leave_no_feature(make_rows: MakeRows, analysed: Analyse) -> None:
-    with pytest.raises(ConfigError, match=r"^features\.columns: no feature is left of 1 rows: prompt_tokens is"):
+    with pytest.raises(
+        ConfigError, match=r"^features\.columns: no feature is left of 1 rows: prompt_tokens is"
+    ):
         analysed(make_rows([10, 20], tokens=1), split=SplitName.by_request, test_size=0.5)
 
 

@@ -25,7 +25,14 @@ TOGETHER: dict[str, tuple[str, ...]] = {
     "context length": (*MOVE_WITH_CONTEXT, "token_index"),
     "batch": ("batch_size",),
     "decoding": ("num_beams", "temperature", "top_k", "top_p"),
-    "engine and model": ("engine", "model", "quantization", "n_parameters", "weight_bytes", "kv_bytes_per_token"),
+    "engine and model": (
+        "engine",
+        "model",
+        "quantization",
+        "n_parameters",
+        "weight_bytes",
+        "kv_bytes_per_token",
+    ),
     "first visit": ("first_visit",),
     "machine": (*(column.name for column in TELEMETRY), "telemetry_age_ms"),
 }
@@ -165,7 +172,9 @@ def _shifted(rows: pd.DataFrame, name: str, by: float) -> pd.DataFrame:
 
 def _at_context(rows: pd.DataFrame, context: Any, *, keeps_prompt: bool = False) -> pd.DataFrame:
     sequences = _numbers(rows["batch_size"]) * _numbers(rows["num_beams"])
-    prompt = rows["prompt_tokens"] if keeps_prompt else np.minimum(_numbers(rows["prompt_tokens"]), context - 1)
+    prompt = (
+        rows["prompt_tokens"] if keeps_prompt else np.minimum(_numbers(rows["prompt_tokens"]), context - 1)
+    )
     return rows.assign(
         prompt_tokens=prompt,
         context_length=context,

@@ -1,5 +1,6 @@
 """Rows to numbers: the first step of every fitted pipeline, so that predicting cannot diverge from fitting."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -22,8 +23,8 @@ class FeatureTable(TransformerMixin, BaseEstimator):
     """Turns columns of rows, and formulas on them, into a table of numbers.
 
     Texts become a column of zeros and ones for each value but the first, named `column=value`. A missing
-    number becomes the median of those that were there when fitting, unless what follows takes it as it is. A column that had one value in all
-    rows, or none, can explain nothing and is left out; `left_out_` says why.
+    number becomes the median of those that were there when fitting, unless what follows takes it as it is. A
+    column that had one value in all rows, or none, can explain nothing; `telling_` leaves it out.
 
     Parameters
     ----------
@@ -39,11 +40,13 @@ class FeatureTable(TransformerMixin, BaseEstimator):
     categories_ : dict of str to list of str
         The values of each text column, in order.
     medians_ : dict of str to float
-        What takes the place of a missing number.
+        What takes the place of a missing number; 0 where all are missing.
     left_out_ : dict of str to str
-        Features that are left out, and why.
+        Features that can explain nothing, and why.
     feature_names_out_ : list of str
         The columns of the table.
+    telling_ : list of bool
+        Whether each of them can explain anything.
     """
 
     def __init__(
@@ -67,9 +70,10 @@ class FeatureTable(TransformerMixin, BaseEstimator):
         self.medians_: dict[str, float] = {}
         for name in self.columns:
             self._learn(name, values[name])
-        names = [name for name in self.columns if name not in self.left_out_]
-        self.feature_names_out_ = [out for name in names for out in self._names_of(name)]
-        if not self.feature_names_out_:
+        named = [(name, out) for name in self.columns for out in self._names_of(name)]
+        self.feature_names_out_ = [out for _, out in named]
+        self.telling_ = [name not in self.left_out_ for name, _ in named]
+        if not any(self.telling_):
             reasons = "; ".join(f"{name} {why}" for name, why in self.left_out_.items())
             raise FeatureError(f"no feature is left of {len(X)} rows: {reasons}")
         self.n_features_in_ = len(self.inputs())
@@ -81,12 +85,10 @@ class FeatureTable(TransformerMixin, BaseEstimator):
         values = self._values(X)
         table = {}
         for name in self.columns:
-            if name in self.left_out_:
-                continue
             if name in self.categories_:
                 text = values[name].astype(str)
                 table |= {f"{name}={v}": (text == v).astype(np.float64) for v in self.categories_[name][1:]}
-            elif self.fills:
+            elif self.fills or name in self.left_out_:
                 table[name] = np.where(np.isnan(values[name]), self.medians_[name], values[name])
             else:
                 table[name] = values[name]
@@ -102,14 +104,19 @@ class FeatureTable(TransformerMixin, BaseEstimator):
         return np.asarray(self.feature_names_out_, dtype=object)
 
     def formulas(self) -> dict[str, str]:
-        """Return each column of the table as a formula on the inputs, missing numbers aside."""
+        """Return each column that can explain something as a formula on the inputs, missing numbers aside."""
         check_is_fitted(self)
         plain = {name: name for name in self.columns if name not in self.categories_}
         spelled = {f"{n}={v}": f"{n} == {v!r}" for n, values in self.categories_.items() for v in values[1:]}
-        return {name: (plain | dict(self.derived or {}) | spelled)[name] for name in self.feature_names_out_}
+        known = plain | dict(self.derived or {}) | spelled
+        return {name: known[name] for name in itertools.compress(self.feature_names_out_, self.telling_)}
 
     def _names_of(self, name: str) -> list[str]:
-        return [f"{name}={value}" for value in self.categories_[name][1:]] if name in self.categories_ else [name]
+        return (
+            [f"{name}={value}" for value in self.categories_[name][1:]]
+            if name in self.categories_
+            else [name]
+        )
 
     def _values(self, X: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:
         """Return columns and derived columns as arrays, of float64 or of texts."""
@@ -136,7 +143,7 @@ class FeatureTable(TransformerMixin, BaseEstimator):
             self.left_out_[name] = f"is missing in all {len(values)} rows"
         elif np.ptp(known) == 0:
             self.left_out_[name] = f"is {known[0]:g} in all {len(known)} rows that have it"
-        self.medians_[name] = float(np.median(known)) if len(known) else np.nan
+        self.medians_[name] = float(np.median(known)) if len(known) else 0.0
 
 
 class InTheirUnits(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

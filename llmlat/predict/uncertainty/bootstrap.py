@@ -4,7 +4,6 @@ Tokens of one request are alike, so rows drawn one by one would make every inter
 bootstrap; Davison and Hinkley, *Bootstrap Methods and their Application*, 1997, section 3.8).
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -86,20 +85,19 @@ def coefficient_intervals(fitted: Pipeline, train: pd.DataFrame, group: str) -> 
     features = np.asarray(fitted[:-1].transform(train[input_columns(fitted)]), dtype=np.float64)
     design = np.column_stack([np.ones(len(train)), features])
     drawn = _resampled(design, train[TARGET].to_numpy(), of_group, getattr(regressor, "alpha", 0.0))
-    names: Sequence[str] = features_of(fitted).feature_names_out_
+    table = features_of(fitted)
     scale = fitted.named_steps["scaled"].scale_
     return {
         name: {
             "scaled_ms": _interval(drawn[:, 1 + k]),
             "per_unit_ms": _interval(drawn[:, 1 + k] / scale[k]),
         }
-        for k, name in enumerate(names)
+        for k, name in enumerate(table.feature_names_out_)
+        if table.telling_[k]
     }
 
 
-def _resampled(
-    design: Numbers, target: Numbers, of_group: npt.NDArray[np.int64], alpha: float
-) -> Numbers:
+def _resampled(design: Numbers, target: Numbers, of_group: npt.NDArray[np.int64], alpha: float) -> Numbers:
     """Return intercept and coefficients of each resample, shape (n_draws, 1 + n_features)."""
     n_groups, width = int(of_group.max()) + 1, design.shape[1]
     gram, moment = np.zeros((n_groups, width, width)), np.zeros((n_groups, width))

@@ -17,7 +17,9 @@ from llmlat.predict.uncertainty.conformal import LEVELS, Band, calibrate, least_
 from llmlat.predict.validate import OutOfFold, out_of_fold
 from llmlat.records import PHASES
 
-BEYOND = 0.4  # the share of the training rows, those at the longest contexts, that are held out to see how far off
+BEYOND = (
+    0.4  # the share of the training rows, those at the longest contexts, that are held out to see how far off
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Calibration:
 
 
 def calibrate_fit(
-    train: pd.DataFrame, pipeline: Pipeline, split: SplitConfig, held_out: OutOfFold | None = None
+    train: pd.DataFrame, pipeline: Pipeline, split: SplitConfig, validated: OutOfFold | str | None = None
 ) -> tuple[Calibration | None, str | None]:
     """Calibrate a regressor on the training rows alone.
 
@@ -79,8 +81,8 @@ def calibrate_fit(
         Unfitted.
     split : SplitConfig
         Says which groups are kept apart.
-    held_out : OutOfFold, optional
-        The training rows' predictions by folds of those groups, where they have been made.
+    validated : OutOfFold or str, optional
+        From `validate`; made good use of where its folds are of those groups.
 
     Returns
     -------
@@ -89,16 +91,18 @@ def calibrate_fit(
         Why there is none.
     """
     group = kept_apart(split)
-    try:
-        held_out = held_out or out_of_fold(train, pipeline, group)
-    except ConfigError as error:
-        return None, str(error)
+    found = validated
+    if not isinstance(found, OutOfFold) or found.group != group:
+        try:
+            found = out_of_fold(train, pipeline, group)
+        except ConfigError as error:
+            return None, str(error)
     least_ms = least_scale(train)
     bands = {}
     for phase in PHASES:
         is_phase = (train["phase"] == phase).to_numpy()
         if is_phase.any():
-            bands[phase] = calibrate(train[is_phase], held_out.predicted_ms[is_phase], group, least_ms)
+            bands[phase] = calibrate(train[is_phase], found.predicted_ms[is_phase], group, least_ms)
     return Calibration(group, least_ms, bands, _beyond(train, pipeline, group, least_ms)), None
 
 

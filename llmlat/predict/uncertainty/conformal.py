@@ -10,7 +10,6 @@ it is the usual rule of Vovk et al., *Algorithmic Learning in a Random World*, 2
 Misses are taken relative to the prediction, as noise grows with the latency.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,9 @@ from llmlat.records import TARGET
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 QUANTILES = (0.5, 0.9, 0.99)
-LEAST_SHARE = 0.05  # of the median latency: no miss is taken relative to less, as a prediction may be 0 or below
+LEAST_SHARE = (
+    0.05  # of the median latency: no miss is taken relative to less, as a prediction may be 0 or below
+)
 
 
 @dataclass(frozen=True)

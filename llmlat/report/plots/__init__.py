@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from llmlat.report import style
-from llmlat.report.plots import accuracy, bars, drivers, intervals, latency, over_time, trace
+from llmlat.report.plots import accuracy, arena, bars, drivers, intervals, latency, over_time, trace
 from llmlat.report.plots.plot import Plot
 
 __all__ = ["Plot", "draw"]
@@ -32,6 +32,7 @@ def draw(metrics: Mapping[str, Any], rows: pd.DataFrame, predictions: pd.DataFra
             bars.coefficients(metrics),
             trace.request_trace(metrics, rows, predictions),
             bars.errors(metrics),
+            arena.arena(metrics),
             drivers.along_context(metrics, rows),
             drivers.importance(metrics),
             intervals.coverage(metrics),

@@ -26,7 +26,9 @@ def along_context(metrics: Mapping[str, Any], rows: pd.DataFrame) -> Plot:
     name, title = "along_context", "A later token along the context"
     curves = [curve for curve in metrics.get("along_context") or [] if len(curve["context_length"]) > 1]
     if not curves:
-        return Plot(name, title, "The prediction does not look at the context, or the rows have one only.", None)
+        return Plot(
+            name, title, "The prediction does not look at the context, or the rows have one only.", None
+        )
     drawn = curves[:MOST_CURVES]
     figure = new_figure()
     axes = figure.add_subplot()
@@ -39,9 +41,13 @@ def along_context(metrics: Mapping[str, Any], rows: pd.DataFrame) -> Plot:
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("time of a step, ms")
     plain_ticks(axes, "y")
-    keys = [key(colour, cell_name(curve), line=True) for colour, curve in zip(style.RAMP, drawn, strict=False)]
+    keys = [
+        key(colour, cell_name(curve), line=True) for colour, curve in zip(style.RAMP, drawn, strict=False)
+    ]
     finish(figure, keys, columns=1)
-    more = f" {counted(len(curves) - len(drawn), 'more curve')} not drawn." if len(curves) > len(drawn) else ""
+    more = (
+        f" {counted(len(curves) - len(drawn), 'more curve')} not drawn." if len(curves) > len(drawn) else ""
+    )
     caption = (
         "The line is what is predicted where every step's context is set to that length; the points are the medians "
         f"that were measured around it.{more}"
@@ -68,7 +74,9 @@ def importance(metrics: Mapping[str, Any]) -> Plot:
     figure = new_figure(1.1 + 0.32 * len(ranked))
     axes = figure.add_subplot()
     for place, (_, worth) in enumerate(ranked):
-        axes.plot([worth["low_ms"], worth["high_ms"]], [place, place], color=style.DECODE, linewidth=2.4, zorder=3)
+        axes.plot(
+            [worth["low_ms"], worth["high_ms"]], [place, place], color=style.DECODE, linewidth=2.4, zorder=3
+        )
     axes.plot(
         [worth["mae_ms_more"] for _, worth in ranked],
         range(len(ranked)),

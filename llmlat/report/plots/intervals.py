@@ -37,8 +37,11 @@ def coverage(metrics: Mapping[str, Any]) -> Plot:
     held.set_xlim(min(50.0, *(100 * part["coverage"] - 4 for _, part in parts)), 102.0)
     held.set_xlabel("of their tokens held, %")
     held.set_yticks(places, [name for name, _ in parts])
-    known = [(place, 100 * part["median_relative_width"]) for place, (_, part) in enumerate(parts)
-             if is_number(part["median_relative_width"])]
+    known = [
+        (place, 100 * part["median_relative_width"])
+        for place, (_, part) in enumerate(parts)
+        if is_number(part["median_relative_width"])
+    ]
     wide.barh([p for p, _ in known], [w for _, w in known], height=0.5, color=style.DECODE, zorder=3)
     wide.set_xlabel("width, % of the prediction")
     wide.tick_params(labelleft=False)
