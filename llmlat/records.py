@@ -242,7 +242,7 @@ FACTS: tuple[Column, ...] = (
         nullable=True,
     ),
 )
-"""What is one value for a whole dataset: kept in its provenance, and set beside its rows when they are read."""
+"""What is one value for a whole dataset: kept in its provenance, and set beside rows when they are read."""
 
 BEFORE: tuple[Column, ...] = (
     Column(

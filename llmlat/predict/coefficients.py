@@ -80,7 +80,7 @@ def _signed(value: float) -> str:
 
 
 def _linear_formula(fitted: Pipeline) -> tuple[Any, float, float | None] | None:
-    """Return weights and intercept on raw features, and the floor; None where they do not tell the prediction.
+    """Return weights and intercept on raw features, and the floor; None where the prediction is another.
 
     Having `coef_` does not make a regressor linear in its features (a Poisson regressor has a logarithm
     between), so the formula is tried on points around the training rows.

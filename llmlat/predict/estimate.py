@@ -98,7 +98,7 @@ def _infinite(table: Mapping[str, float | None], wanted: str) -> float:
 
 
 def _is_prefill(values: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
-    """Tell first tokens, whose context is the prompt alone; all are later ones where lengths are not inputs."""
+    """Tell first tokens, whose context is the prompt alone; all are later ones where no lengths are given."""
     import numpy as np
 
     if not {"prompt_tokens", "context_length"} <= set(values):

@@ -68,8 +68,8 @@ def baselines(rows: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame) -> di
     Returns
     -------
     dict
-        `mean` and `median` of the training rows; where the rows tell their order, `last_token`, the latency of
-        the token before, which for token 0 is the training rows' median prefill latency.
+        `mean` and `median` of the training rows; where the rows tell their order, `last_token`, the latency
+        of the token before, which for token 0 is the training rows' median prefill latency.
     """
     measured = test[TARGET].to_numpy()
     found = {

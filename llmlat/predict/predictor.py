@@ -87,8 +87,8 @@ class Predictor:
         Parameters
         ----------
         **inputs : float, str or array-like
-            A value for each of `inputs`, by name: single ones, or arrays of one shape. What had one value when
-            it was fitted, or follows from the others, may be said too.
+            A value for each of `inputs`, by name: single ones, or arrays of one shape. What had one value
+            when it was fitted, or follows from the others, may be said too.
 
         Returns
         -------

@@ -61,8 +61,11 @@ def _short(name: str) -> str:
 
 def _note(found: list[Mapping[str, Any]]) -> str:
     peers = [f"{told['name']} is {told['of']}" for told in found if told["of"]]
-    start = "Ordered by the error on what was never seen. A prediction is asked of the fitted pipeline; a linear one is "
-    return f"{start}a microsecond from its file. {sentence(listed(peers)) if peers else ''}".strip()
+    start = (
+        "Ordered by the error on what was never seen. Predictions are asked of the fitted pipeline; a linear "
+        "one takes a microsecond from its file."
+    )
+    return f"{start} {sentence(listed(peers))}" if peers else start
 
 
 def words(metrics: Metrics) -> list[str]:
@@ -76,8 +79,9 @@ def words(metrics: Metrics) -> list[str]:
         best = ranked[0]
         said.append(
             f"Nearest on what was never seen ({wording.split(name)}): {best['name']}, off by "
-            f"{wording.ms(best['splits'][name]['mae_ms'])} on average. It is the best of {len(ranked)} on these very test "
-            "rows, which flatters the best: to choose by, there is regressor=auto, which looks at training rows only."
+            f"{wording.ms(best['splits'][name]['mae_ms'])} on average. It is the best of {len(ranked)} on "
+            "these very test rows, which flatters it: to choose by, there is regressor=auto, which looks at "
+            "training rows only."
         )
     return [*said, *(f"Not fitted: {sentence(reason)}" for reason in failed)]
 
@@ -96,8 +100,9 @@ def effects(metrics: Metrics) -> Table | None:
         for told in found
     )
     note = (
-        "What one standard deviation more of an input adds to the prediction, on average, in ms: for a linear regressor "
-        "its coefficients on scaled inputs. A dash: it does not look at that input, or the input does not vary."
+        "What one standard deviation more of an input adds to the prediction, on average: for a linear "
+        "regressor its coefficients on scaled inputs. A dash: it does not look at that input, or the input "
+        "does not vary."
     )
     columns = (Column("regressor", right=False), *(Column(name) for name in names))
     return Table("What each regressor makes of each input, ms", columns, rows, note)

@@ -31,8 +31,8 @@ def effects(metrics: Metrics) -> Table | None:
         Column("prompt, at equal context"),
     )
     note = (
-        "Least squares on decode steps outside the slow start, with 95 % intervals over requests. A dash: the "
-        "rows cannot tell."
+        "Least squares on decode steps outside the slow start, with 95 % intervals over requests. A dash: "
+        "the rows cannot tell."
     )
     return Table("1,000 more tokens change a decode step by, ms", columns, rows, note)
 
@@ -60,12 +60,8 @@ def words(metrics: Metrics) -> list[str]:
     ranked = sorted(importance.items(), key=lambda item: -item[1]["mae_ms_more"])
     telling = [name for name, found in ranked if found["low_ms"] > 0]
     if not telling:
-        return [
-            "Shuffling any of its inputs costs the prediction nothing: on requests never seen, it rests on none."
-        ]
-    return [
-        f"On requests never seen, the prediction rests on {listed(telling)}, in this order: shuffling the others "
-        "costs it nothing that could be told."
-        if len(telling) < len(ranked)
-        else f"On requests never seen, the prediction rests on {listed(telling)}, in this order."
-    ]
+        return ["On requests never seen, shuffling any of its inputs costs the prediction nothing."]
+    rests = f"On requests never seen, the prediction rests on {listed(telling)}, in this order"
+    if len(telling) == len(ranked):
+        return [f"{rests}."]
+    return [f"{rests}: shuffling the others costs it nothing that could be told."]

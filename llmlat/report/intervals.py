@@ -20,8 +20,8 @@ def words(metrics: Metrics) -> list[str]:
         return [f"How far off a prediction may be cannot be told: {sentence(reason)}"]
     unit = UNITS.get(calibration["grouped_by"], "group")
     made = (
-        f"Intervals come from what fits missed on {unit}s that they had not seen, {unit} by {unit}: tokens of one "
-        f"{unit} are alike, and bands made row by row are too narrow for the next {unit}."
+        f"Intervals come from what fits missed on {unit}s never seen, {unit} by {unit}: tokens of "
+        f"one {unit} are alike, and bands made row by row are too narrow for the next {unit}."
     )
     return [made, *filter(None, (_held(metrics, unit), _unknown(calibration, unit)))]
 
@@ -32,7 +32,7 @@ def _held(metrics: Metrics, unit: str) -> str:
         return ""
     return (
         f"Tried on {counted(tried['n_groups'], unit)} that had no part in it, the {percent(tried['level'])} "
-        f"interval held {percent(tried['coverage'])} of their tokens. Few {unit}s tell that share roughly only."
+        f"interval held {percent(tried['coverage'])} of their tokens. Few {unit}s tell that share roughly."
     )
 
 
@@ -42,13 +42,13 @@ def _unknown(calibration: Mapping[str, Any], unit: str) -> str:
     if not unknown:
         return ""
     return (
-        f"{counted(band['n_groups'], unit)} were measured, too few for intervals of {listed(unknown)}: those are "
-        "infinite, and not made up."
+        f"{counted(band['n_groups'], unit)} were measured, too few for intervals of {listed(unknown)}: those "
+        "are infinite, and not made up."
     )
 
 
 def bands(metrics: Metrics) -> Table | None:
-    """Lay out how far intervals reach, as a share of the prediction, by phase and outside of what was measured."""
+    """Lay out how far intervals reach, as shares of the prediction, inside and outside of what was measured."""
     calibration = metrics.get("calibration")
     if not calibration:
         return None

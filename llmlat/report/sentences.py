@@ -137,6 +137,11 @@ def split_words(metrics: Metrics) -> str:
     )
 
 
+def _reason(divided: Mapping[str, Any], name: str) -> str:
+    reason = (divided.get(name) or {}).get("reason") or "the rows do not allow it"
+    return f"{wording.split(name)}, {str(reason).rstrip(' .')}"
+
+
 def left_out_words(metrics: Metrics) -> str:
     """Say which inputs were left out since they could explain nothing."""
     left_out = metrics.get("left_out") or {}

@@ -122,8 +122,8 @@ def _average_effects(metrics: Metrics) -> Table | None:
         Column("relative impact"),
     )
     note = (
-        "This regressor is not a sum of its inputs. Shown is what one standard deviation more of an input adds "
-        "to its prediction, on average over the rows: for a linear one, these would be its coefficients."
+        "This regressor is not a sum of its inputs. Shown is what one standard deviation more of an input "
+        "adds to its prediction, on average over the rows: for a linear one, these would be its coefficients."
     )
     return Table("Each input in numbers", columns, rows, note)
 

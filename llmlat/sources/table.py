@@ -163,8 +163,8 @@ def _latency_ms(table: TableConfig, rows: pd.DataFrame, notices: list[str]) -> A
     ):
         if is_bad.any():
             raise ConfigError(
-                f"table.latency={name}: {what} in {int(is_bad.sum())} of {len(given)} rows; leave them out with "
-                "table.where, or mend them."
+                f"table.latency={name}: {what} in {int(is_bad.sum())} of {len(given)} rows; leave them out "
+                "with table.where, or mend them."
             )
     latency_ms = given * MS_PER[str(table.unit)]
     median = float(np.median(latency_ms))
@@ -195,7 +195,7 @@ def _with_places(rows: pd.DataFrame, table: TableConfig) -> pd.DataFrame:
     place = rows.groupby(REQUEST).cumcount()
     filled: dict[str, Any] = {"token_index": place, "phase": np.where(prefill != 0, PREFILL, DECODE)}
     if "context_length" not in rows:
-        filled["context_length"] = rows["prompt_tokens"] if "prompt_tokens" in rows else place
+        filled["context_length"] = rows.get("prompt_tokens", place)
     if "prompt_tokens" not in rows:
         filled["prompt_tokens"] = filled.get("context_length", rows.get("context_length"))
     if "completed_at_ns" not in rows:

@@ -1,1 +1,1 @@
-"""What drives the latency: slopes of the rows themselves, and what the fitted regressor makes of its inputs."""
+"""What drives the latency: slopes of the rows themselves, and what a fitted regressor makes of inputs."""

@@ -79,8 +79,9 @@ def effects_by_cell(rows: pd.DataFrame) -> list[dict[str, Any]]:
     -------
     list of dict
         `model`, `quantization`, `engine`, `n_rows`, `n_requests`; and in milliseconds per 1,000 tokens, as
-        [value, low, high] with a 95 % interval over requests or None where it cannot be told: `context_alone`,
-        and beside each other `context_length` (at equal prompts) and `prompt_tokens` (at equal context).
+        [value, low, high] with a 95 % interval over requests, or None where it cannot be told:
+        `context_alone`, and beside each other `context_length` (at equal prompts) and `prompt_tokens` (at
+        equal context).
     """
     found = []
     decode = rows[rows["phase"] == DECODE]

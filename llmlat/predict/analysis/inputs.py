@@ -43,8 +43,8 @@ def average_effects(fitted: Pipeline, rows: pd.DataFrame) -> dict[str, dict[str,
     """Return what one standard deviation more of each input adds to the prediction, on average over rows.
 
     It is the mean of f(x + s/2) - f(x - s/2). For a regressor that is linear in its inputs, these are its
-    coefficients on scaled features, so this is the thesis's table 4.2 for any regressor. Inputs that move with
-    the context by construction are moved with it.
+    coefficients on scaled features, so this is the thesis's table 4.2 for any regressor. Inputs that move
+    with the context by construction are moved with it.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def average_effects(fitted: Pipeline, rows: pd.DataFrame) -> dict[str, dict[str,
     Returns
     -------
     dict
-        For each input that is a number and varies: `scaled_ms`, `per_unit_ms` and `relative_impact`, the share
-        of the sum of all absolute effects.
+        For each input that is a number and varies: `scaled_ms`, `per_unit_ms` and `relative_impact`, the
+        share of the sum of all absolute effects.
     """
     some = _some(rows)
     found = {}
@@ -116,8 +116,8 @@ def along_context(fitted: Pipeline, rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the predicted latency of a decode step along the context: partial dependence, kept possible.
 
     Every row's context is set to the same length in turn and the predictions are averaged (Friedman, *Greedy
-    function approximation*, 2001, section 8.2). What cannot be is not asked: a prompt is never longer than the
-    context, and the lengths of a batch move with it.
+    function approximation*, 2001, section 8.2). What cannot be is not asked: a prompt is never longer than
+    the context, and the lengths of a batch move with it.
 
     Parameters
     ----------
@@ -128,9 +128,9 @@ def along_context(fitted: Pipeline, rows: pd.DataFrame) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        For each model, quantization and engine with decode rows: these three, `context_length` (a list from the
-        5th to the 95th percentile of what was measured) and `predicted_ms` at each; empty where the regressor
-        does not look at the context.
+        For each model, quantization and engine with decode rows: these three, `context_length` (a list from
+        the 5th to the 95th percentile of what was measured) and `predicted_ms` at each; empty where the
+        regressor does not look at the context.
     """
     if not set(MOVE_WITH_CONTEXT) & set(input_columns(fitted)):
         return []

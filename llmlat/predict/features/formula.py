@@ -2,7 +2,7 @@
 
 A formula stands in a config file and in `predictor.json`, so it is parsed and its every part is looked at
 before it is evaluated: names, numbers, texts to compare with, + - * / // ** and comparisons (which are 1
-where true and 0 elsewhere), and the functions of `FUNCTIONS`. No attribute, no index and no other call passes.
+where true and 0 elsewhere), and the functions of `FUNCTIONS`. No attribute, index or other call passes.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""What features are made of, and in which order; needs nothing but formulas, as a predictor's file is loaded with it."""
+"""What features are made of, and in which order. It imports little: files of predictors need it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from llmlat.predict.features.formula import Formula, FormulaError, parse
 
 @dataclass(frozen=True)
 class Recipe:
-    """What features are made of: the rows' columns, and the formulas in an order that they can be worked in."""
+    """What features are made of: the rows' columns, and the formulas in an order of working."""
 
     inputs: list[str]
     steps: dict[str, Formula]

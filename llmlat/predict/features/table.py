@@ -1,4 +1,4 @@
-"""Rows to numbers: the first step of every fitted pipeline, so that predicting cannot diverge from fitting."""
+"""Rows to numbers: the first step of every fitted pipeline, so that predicting is as fitting was."""
 
 import itertools
 from collections.abc import Mapping, Sequence

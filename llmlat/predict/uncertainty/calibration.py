@@ -52,7 +52,7 @@ class Calibration:
         }
 
     def half_widths(self, rows: pd.DataFrame, predicted_ms: Milliseconds, level: float) -> Milliseconds:
-        """Return how far the interval of a level reaches on either side, in milliseconds; infinite where unknown.
+        """Return how far an interval reaches on either side, in milliseconds; infinite where unknown.
 
         Parameters
         ----------
@@ -134,8 +134,8 @@ def coverage(
     dict
         `level`, `n_groups`, `n_rows`; `coverage`, the mean over groups of the share of their rows inside;
         `row_coverage`, the share of all rows; `median_width_ms` and `median_relative_width` (of the
-        prediction), None where intervals are infinite; the same `by_phase` and, in `by_context`, for thirds of
-        the rows by context length, `from` and `to`.
+        prediction), None where intervals are infinite; the same `by_phase` and, in `by_context`, for thirds
+        of the rows by context length, `from` and `to`.
     """
     if level not in LEVELS:
         raise ValueError(f"level={level}: there are {LEVELS}")

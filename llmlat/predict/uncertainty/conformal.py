@@ -106,7 +106,7 @@ def _key(level: float) -> str:
 
 
 def _quantile(scores: Milliseconds, weights: npt.NDArray[np.float64], level: float) -> float | None:
-    """Return the smallest score that at least `level` of the weight lies up to; None where that is infinity."""
+    """Return the smallest score that `level` of the weight lies up to; None where that is infinity."""
     order = np.argsort(scores, kind="stable")
     reached = np.cumsum(weights[order]) >= level - 1e-12
     return float(scores[order][np.argmax(reached)]) if reached.any() else None

@@ -49,8 +49,8 @@ def along_context(metrics: Mapping[str, Any], rows: pd.DataFrame) -> Plot:
         f" {counted(len(curves) - len(drawn), 'more curve')} not drawn." if len(curves) > len(drawn) else ""
     )
     caption = (
-        "The line is what is predicted where every step's context is set to that length; the points are the medians "
-        f"that were measured around it.{more}"
+        "The line is what is predicted where every step's context is set to that length; the points are the "
+        f"medians that were measured around it.{more}"
     )
     return Plot(name, title, caption, figure)
 
@@ -95,7 +95,7 @@ def importance(metrics: Mapping[str, Any]) -> Plot:
     plain_ticks(axes, "x", most=5)
     finish(figure)
     caption = (
-        "On requests that the fit never saw: each point is the mean of ten shuffles, the line their range. Inputs that "
-        "say the same thing are shuffled together. At 0 the prediction would be as good without it."
+        "On requests that the fit never saw: each point is the mean of ten shuffles, the line their range. "
+        "Inputs that say the same thing are shuffled together. At 0 it would be as good without."
     )
     return Plot(name, title, caption, figure)

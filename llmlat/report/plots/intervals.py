@@ -52,7 +52,7 @@ def coverage(metrics: Mapping[str, Any]) -> Plot:
         plain_ticks(axes, "x", most=4)
     finish(figure, [key(style.FLOOR, f"asked for: {percent(found['level'])}", line=True)])
     caption = (
-        f"On {count(found['n_groups'])} requests that had no part in fitting or calibrating. Left: the share of their "
-        "tokens inside the interval. Right: how wide it is."
+        f"On {count(found['n_groups'])} requests that had no part in fitting or calibrating. Left: the share "
+        "of their tokens inside the interval. Right: how wide it is."
     )
     return Plot(NAME, TITLE, caption, figure)
