@@ -87,8 +87,22 @@ def estimate(
     half = offset("levels", f"{level:g}")
     quantiles = [np.maximum(predicted + offset("quantiles", q), 0.0) for q in ("0.5", "0.9", "0.99")]
     low, high = np.maximum(predicted - half, 0.0), predicted + half
-    plain = [array if array.ndim else array.item() for array in (predicted, low, high, *quantiles, is_inside)]
-    return Estimate(*plain[:3], level, *plain[3:6], plain[6], words)
+    p50, p90, p99 = (_plain(quantile) for quantile in quantiles)
+    return Estimate(
+        ms=_plain(predicted),
+        low_ms=_plain(low),
+        high_ms=_plain(high),
+        level=level,
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        is_inside=_plain(is_inside),
+        outside=words,
+    )
+
+
+def _plain(values: Any) -> Any:
+    return values if values.ndim else values.item()
 
 
 def _infinite(table: Mapping[str, float | None], wanted: str) -> float:

@@ -93,7 +93,8 @@ def _input(name: str, train: pd.DataFrame, table: FeatureTable) -> dict[str, Any
     if not len(known):
         return {"from": None, "to": None, "default": 0.0}
     low, high = float(known.min()), float(known.max())
-    column, default = KNOWN.get(name), None
+    column = KNOWN.get(name)
+    default: float | dict[str, Any] | None = None
     if low == high:
         default = low
     elif column is not None and column.nullable:

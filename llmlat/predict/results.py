@@ -213,8 +213,7 @@ def _on_held_out(
         "coverage": coverage(test, predicted_ms, calibration) if calibration else None,
         "importance": shuffled(tested.fitted, test),
         "nonlinear_check": boosted_trees(
-            *(table.transform(part) for part in (train, test)),
-            *(part[TARGET].to_numpy() for part in (train, test)),
+            table.transform(train), table.transform(test), train[TARGET].to_numpy(), test[TARGET].to_numpy()
         ),
     }
 

@@ -159,5 +159,7 @@ def _without(rows: pd.DataFrame, config: SplitConfig) -> tuple[Positions, Positi
 
 def _column(rows: pd.DataFrame, name: str) -> pd.Series:
     if name not in rows:
-        raise ConfigError(f"split.column={name}: the rows have no such column; they have {', '.join(rows)}.")
+        raise ConfigError(
+            f"split.column={name}: the rows have no such column; they have {', '.join(rows.columns)}."
+        )
     return rows[name]

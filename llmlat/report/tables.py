@@ -57,7 +57,7 @@ def coefficients(metrics: Metrics) -> Table | None:
     if not fitted:
         return _average_effects(metrics)
     intervals = (metrics.get("intervals") or {}).get("coefficients") or {}
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             name,
             COLUMN[name].meaning if name in COLUMN else "",
@@ -74,7 +74,7 @@ def coefficients(metrics: Metrics) -> Table | None:
     rows.append(
         ("intercept", "Where the sum starts.", number(metrics.get("intercept_ms")), "", raw, "", "", "")
     )
-    columns = (
+    columns: tuple[Column, ...] = (
         Column("input", right=False),
         Column("what it is", right=False, roomy=True),
         Column("scaled, ms"),

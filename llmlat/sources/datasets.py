@@ -83,7 +83,7 @@ def _together(described: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _described(datasets: Sequence[Dataset], n_rows: int) -> dict[str, Any]:
-    each = [
+    each: list[dict[str, Any]] = [
         {"key": one.key, "path": str(one.rows_dir.resolve()), "provenance": one.provenance}
         for one in datasets
     ]

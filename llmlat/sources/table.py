@@ -85,7 +85,7 @@ def rows_of_table(table: TableConfig, experiment: str) -> Rows:
     read = _read(table)
     _check(table, read)
     rows = _kept(table, read)
-    notices = []
+    notices: list[str] = []
     filled = rows.assign(**{k: v for k, v in PLAIN.items() if k not in rows})
     for name, text in _mapped(table).items():
         filled[name] = _evaluated(text, rows, f"table.columns.{name}")
@@ -120,17 +120,17 @@ def _read(table: TableConfig) -> pd.DataFrame:
 
 def _check(table: TableConfig, rows: pd.DataFrame) -> None:
     if table.latency is None:
-        raise ConfigError(f"table.latency: name the column to predict; there are {', '.join(rows)}.")
+        raise ConfigError(f"table.latency: name the column to predict; there are {', '.join(rows.columns)}.")
     for key, names in (("latency", [table.latency]), ("group", table.group)):
         for name in names:
             if name not in rows:
-                raise ConfigError(f"table.{key}={name}: no such column; there are {', '.join(rows)}.")
+                raise ConfigError(f"table.{key}={name}: no such column; there are {', '.join(rows.columns)}.")
 
 
 def _kept(table: TableConfig, rows: pd.DataFrame) -> pd.DataFrame:
     if table.where is None:
         return rows.reset_index(drop=True)
-    kept = rows[_evaluated(table.where, rows, "table.where") != 0].reset_index(drop=True)
+    kept: pd.DataFrame = rows[_evaluated(table.where, rows, "table.where") != 0].reset_index(drop=True)
     if kept.empty:
         raise ConfigError(f"table.where={table.where}: it keeps none of {len(rows)} rows.")
     return kept
@@ -146,7 +146,7 @@ def _evaluated(text: str, rows: pd.DataFrame, key: str) -> Any:
         raise ConfigError(f"{key}: {error}.") from error
     absent = next((name for name in formula.names if name not in rows), None)
     if absent:
-        raise ConfigError(f"{key}={text}: there is no column {absent}; there are {', '.join(rows)}.")
+        raise ConfigError(f"{key}={text}: there is no column {absent}; there are {', '.join(rows.columns)}.")
     return np.broadcast_to(formula({name: rows[name].to_numpy() for name in formula.names}), len(rows))
 
 

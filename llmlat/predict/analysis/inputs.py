@@ -137,8 +137,8 @@ def along_context(fitted: Pipeline, rows: pd.DataFrame) -> list[dict[str, Any]]:
     decode = rows[rows["phase"] == DECODE]
     curves = []
     for (model, quantization, engine), part in decode.groupby(CELL, sort=False):
-        ends = part["context_length"].quantile([0.05, 0.95])
-        points = np.unique(np.linspace(*ends, N_POINTS).round())
+        low, high = part["context_length"].quantile([0.05, 0.95])
+        points = np.unique(np.linspace(low, high, N_POINTS).round())
         some = _some(part)
         predicted = [float(predict(fitted, _at_context(some, point)).mean()) for point in points]
         curves.append(

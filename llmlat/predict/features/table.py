@@ -83,7 +83,7 @@ class FeatureTable(TransformerMixin, BaseEstimator):
         """Return the table: float64, a column for each of `feature_names_out_`, the rows' index."""
         check_is_fitted(self)
         values = self._values(X)
-        table = {}
+        table: dict[str, Numbers] = {}
         for name in self.columns:
             if name in self.categories_:
                 text = values[name].astype(str)

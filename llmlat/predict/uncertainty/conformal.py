@@ -82,7 +82,8 @@ def calibrate(rows: pd.DataFrame, predicted_ms: Milliseconds, group: str, least_
 
 def relative_misses(measured_ms: Milliseconds, predicted_ms: Milliseconds, least_ms: float) -> Milliseconds:
     """Return measured less predicted, as a share of the prediction."""
-    return (measured_ms - predicted_ms) / np.maximum(predicted_ms, least_ms)
+    misses: Milliseconds = (measured_ms - predicted_ms) / np.maximum(predicted_ms, least_ms)
+    return misses
 
 
 def least_scale(rows: pd.DataFrame) -> float:
