@@ -9,6 +9,10 @@ class ConfigError(LlmlatError):
     """A setting that cannot work; the message names its config key."""
 
 
+class MissingExtraError(ConfigError):
+    """A setting that needs a package which is not installed; the message says which extra brings it."""
+
+
 class ModelError(LlmlatError):
     """A model that cannot be found, loaded or quantised here."""
 

@@ -1,15 +1,15 @@
 """The one place that knows the order: plan, measure, fit, test, report, track."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmlat import report, tracking
-from llmlat.config import Config, Flagged
+from llmlat.config import Config, ContestantConfig, Flagged
 from llmlat.dataset import Dataset, write_frame, write_json
-from llmlat.errors import ConfigError
+from llmlat.errors import ConfigError, MissingExtraError
 from llmlat.predict.arena import Contestant, compete
 from llmlat.predict.export import write_predictor
 from llmlat.predict.fit import build_pipeline
@@ -17,7 +17,7 @@ from llmlat.predict.floor import beside_floor
 from llmlat.predict.results import Analysis, analyse
 from llmlat.predict.split import Counts, check_split, count_test_units
 from llmlat.provenance import describe_identity
-from llmlat.records import KNOWN
+from llmlat.records import KNOWN, Column
 from llmlat.sources import Rows
 from llmlat.sources.datasets import rows_of
 from llmlat.sources.table import known_columns, rows_of_table
@@ -56,10 +56,7 @@ def run(
     known = KNOWN if config.table.path is None else known_columns(config.table)
     # Before measuring: a misspelt hyperparameter or too few rows must not cost an hour of GPU time.
     unfitted = build_pipeline(config.regressor, config.features, known)
-    contestants = [
-        Contestant(name, build_pipeline(one.regressor, one.features, known), one.of)
-        for name, one in config.arena.contestants.items()
-    ]
+    contestants = [_contestant(name, one, known) for name, one in config.arena.contestants.items()]
     read = _plan_reading(config, resolved, folder)
     with tracking.start(config.tracking, resolved, folder) as tracker:
         rows = read(tracker)
@@ -86,6 +83,15 @@ def run(
     log.info(f"Run folder  {folder}", extra={"is_routine": True})
     log.info(f"Report      {folder / 'report.html'}", extra={"is_routine": True})
     return analysis.metrics
+
+
+def _contestant(name: str, config: ContestantConfig, known: Mapping[str, Column]) -> Contestant:
+    try:
+        return Contestant(name, build_pipeline(config.regressor, config.features, known), config.of)
+    except MissingExtraError as error:
+        return Contestant(name, str(error), config.of)  # the others can do without that package
+    except ConfigError as error:
+        raise ConfigError(f"arena.contestants.{name}: {error}") from error
 
 
 def _check(config: Config) -> None:

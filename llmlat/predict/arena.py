@@ -30,14 +30,14 @@ class Contestant:
     Attributes
     ----------
     name : str
-    pipeline : Pipeline
-        Unfitted.
+    pipeline : Pipeline or str
+        Unfitted; or why it cannot take part.
     of : str
         Whose settings these are, where they are a peer's.
     """
 
     name: str
-    pipeline: Pipeline
+    pipeline: Pipeline | str
     of: str = ""
 
 
@@ -95,6 +95,8 @@ def _compete(
     contestant: Contestant, divisions: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, str]]
 ) -> dict[str, Any]:
     told: dict[str, Any] = {"name": contestant.name, "of": contestant.of}
+    if isinstance(contestant.pipeline, str):
+        return {**told, "splits": {}, "reason": contestant.pipeline}
     splits, fitted, train, test = {}, contestant.pipeline, pd.DataFrame(), pd.DataFrame()
     try:
         for name, (train, test, group) in divisions.items():

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 from llmlat.config import FeaturesConfig
-from llmlat.errors import ConfigError, one_line
+from llmlat.errors import ConfigError, MissingExtraError, one_line
 from llmlat.predict.evaluate import Milliseconds
 from llmlat.predict.features.check import check_features
 from llmlat.predict.features.table import FeatureError, FeatureTable, InTheirUnits
@@ -138,8 +138,15 @@ def _instantiate(regressor: Mapping[str, Any]) -> Any:
         estimator = instantiate(dict(regressor), _convert_="all")
     except (InstantiationException, TypeError) as error:
         reason = one_line(error.__cause__ or error)
+        extra = _missing_extra(error)
+        if extra:
+            raise MissingExtraError(
+                f"regressor._target_={target}: cannot be made ({reason}); install it: "
+                f"pip install 'llmlat[{extra}]'."
+            ) from error
         raise ConfigError(
-            f"regressor._target_={target}: cannot be made ({reason}); {_remedy(error)}."
+            f"regressor._target_={target}: cannot be made ({reason}); use the import path of a scikit-learn "
+            "regressor and its own hyperparameters, such as sklearn.linear_model.Ridge."
         ) from error
     if not _is_regressor(estimator):
         raise ConfigError(
@@ -148,16 +155,13 @@ def _instantiate(regressor: Mapping[str, Any]) -> Any:
     return estimator
 
 
-def _remedy(error: BaseException | None) -> str:
-    """Return what to do about a regressor that cannot be made, from what caused it."""
+def _missing_extra(error: BaseException | None) -> str | None:
+    """Return the extra that would have brought what could not be imported, if one would."""
     while error is not None:
         if isinstance(error, ImportError) and error.name in OPTIONAL:
-            return f"install it: pip install 'llmlat[{error.name}]'"
+            return error.name
         error = error.__cause__
-    return (
-        "use the import path of a scikit-learn regressor and its own hyperparameters, such as "
-        "sklearn.linear_model.Ridge"
-    )
+    return None
 
 
 def _is_regressor(estimator: Any) -> bool:
