@@ -19,7 +19,8 @@ def linear_of(spec: Mapping[str, Any]) -> Callable[[Values], Any]:
     terms = tuple((name, float(entry["per_unit_ms"])) for name, entry in spec["features"].items())
     intercept = float(spec["intercept_per_unit_ms"])
     floor_ms = spec.get("floor_ms")
-    if floor_ms is None and not any("formula" in entry for entry in spec["features"].values()):
+    is_plain = not spec.get("derived") and not any("formula" in entry for entry in spec["features"].values())
+    if floor_ms is None and is_plain:
         return _plain_sum(terms, intercept)
     return _sum_of_formulas(spec, dict(terms), intercept, floor_ms)
 
@@ -43,17 +44,22 @@ def _sum_of_formulas(
     from llmlat.predict.features.formula import parse
     from llmlat.predict.features.recipe import recipe_of
 
-    spelled = {name: entry.get("formula", name) for name, entry in spec["features"].items()}
-    steps = recipe_of(list(spelled.values()), spec.get("derived")).steps
-    formulas = {name: parse(text) for name, text in spelled.items()}
+    # A feature of a text is spelled as a formula; any other is an input, or derived from some.
+    spelled = {
+        name: parse(entry["formula"]) for name, entry in spec["features"].items() if "formula" in entry
+    }
+    plain = [name for name in weights if name not in spelled]
+    read = [*plain, *(part for formula in spelled.values() for part in formula.names)]
+    steps = recipe_of(read, spec.get("derived")).steps
 
     def evaluate(values: Values) -> Any:
         known = dict(values)
         for name, formula in steps.items():
             known[name] = formula(known)
         latency: Any = intercept
-        for name, formula in formulas.items():
-            latency = latency + weights[name] * formula(known)
+        for name, weight in weights.items():
+            feature = spelled[name](known) if name in spelled else _as_array(known[name])
+            latency = latency + weight * feature
         latency = np.asarray(latency if floor_ms is None else np.maximum(latency, floor_ms))
         return latency if latency.ndim else float(latency)
 

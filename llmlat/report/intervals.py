@@ -48,7 +48,7 @@ def _unknown(calibration: Mapping[str, Any], unit: str) -> str:
 
 
 def bands(metrics: Metrics) -> Table | None:
-    """Lay out how far intervals reach, as shares of the prediction, inside and outside of what was measured."""
+    """Lay out how far intervals reach, as shares of the prediction, inside what was measured and beyond."""
     calibration = metrics.get("calibration")
     if not calibration:
         return None

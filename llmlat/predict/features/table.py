@@ -104,11 +104,11 @@ class FeatureTable(TransformerMixin, BaseEstimator):
         return np.asarray(self.feature_names_out_, dtype=object)
 
     def formulas(self) -> dict[str, str]:
-        """Return each column that can explain something as a formula on the inputs, missing numbers aside."""
+        """Return each column that can explain something as a formula on inputs and derived columns."""
         check_is_fitted(self)
         plain = {name: name for name in self.columns if name not in self.categories_}
         spelled = {f"{n}={v}": f"{n} == {v!r}" for n, values in self.categories_.items() for v in values[1:]}
-        known = plain | dict(self.derived or {}) | spelled
+        known = plain | spelled
         return {name: known[name] for name in itertools.compress(self.feature_names_out_, self.telling_)}
 
     def _names_of(self, name: str) -> list[str]:
