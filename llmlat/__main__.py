@@ -1,8 +1,8 @@
 """The command line: `python -m llmlat`, or `llmlat`."""
 
-import gc
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,12 @@ def _job(composed: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from llmlat.jobs.job import Job, attempt
+    from llmlat.jobs.job import Beside, Job, attempt, set_aside_what_stays
 
     given = HydraConfig.get()
     is_sweep = given.mode is RunMode.MULTIRUN
-    if is_sweep and given.job.num and not gc.get_freeze_count():
-        # What the first job has loaded stays; looking through all of it for garbage takes 0.07 s of each job.
-        gc.collect()
-        gc.freeze()
+    if is_sweep and given.job.num:
+        set_aside_what_stays()
     job = Job(
         folder=Path(given.runtime.output_dir),
         number=given.job.num if is_sweep else None,
@@ -52,8 +50,17 @@ def _job(composed: DictConfig) -> float:
         settings = config.from_composed(composed)
         return pipeline.run(settings, config.resolved(composed), job.folder, is_summarised=not is_sweep)
 
+    def portable_work() -> Any:
+        from llmlat import pipeline
+
+        settings = pipeline.with_dataset(config.from_composed(composed))
+        parts = settings, config.resolved(composed), job.folder
+        return settings and partial(pipeline.run, *parts, is_summarised=False)
+
+    worker = edge.worker_of(given)
+    beside = worker and Beside(worker, portable_work, edge.logging_of(given))
     try:
-        return attempt(job, resolve, work)
+        return attempt(job, resolve, work, beside)
     except LlmlatError:
         sys.exit(1)  # it is logged; Hydra would add a line of its own
 
@@ -80,6 +87,8 @@ def main() -> None:
             raise
         print(f"error: {explain(error, config.Config)}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        edge.WORKER.kill()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,24 @@ def run(
     log.info(f"Run folder  {folder}", extra={"is_routine": True})
     log.info(f"Report      {folder / 'report.html'}", extra={"is_routine": True})
     return analysis.metrics
+
+
+def with_dataset(config: Config) -> Config | None:
+    """Name the dataset that a configuration comes to, where nothing of it is left to measure.
+
+    Returns
+    -------
+    Config or None
+        The configuration with `dataset` set, which any process may run; None where there is something to
+        measure, or something is wrong with the configuration.
+    """
+    if config.dataset is not None:
+        return config
+    from llmlat.measure.plan import make_plan
+    from llmlat.measure.session import find_measured
+
+    found = find_measured(config, make_plan(config))
+    return None if found is None else replace(config, dataset=str(found.folder.resolve()))
 
 
 def _check(config: Config) -> None:
