@@ -57,8 +57,8 @@ def _job(composed: DictConfig) -> float:
         parts = settings, config.resolved(composed), job.folder
         return settings and partial(pipeline.run, *parts, is_summarised=False)
 
-    worker = edge.worker_of(given)
-    beside = worker and Beside(worker, portable_work, edge.logging_of(given))
+    workers = edge.workers_of(given)
+    beside = workers and Beside(workers, portable_work, edge.logging_of(given))
     try:
         return attempt(job, resolve, work, beside)
     except LlmlatError:
@@ -88,7 +88,7 @@ def main() -> None:
         print(f"error: {explain(error, config.Config)}", file=sys.stderr)
         sys.exit(2)
     finally:
-        edge.WORKER.kill()
+        edge.WORKERS.kill()
 
 
 if __name__ == "__main__":

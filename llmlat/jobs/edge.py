@@ -18,7 +18,7 @@ from llmlat.config import TrackingName, as_given
 from llmlat.errors import one_line
 from llmlat.jobs.folder import SweepFolder
 from llmlat.jobs.progress import unfinished
-from llmlat.jobs.worker import Worker
+from llmlat.jobs.workers import Workers
 
 log = logging.getLogger("llmlat")
 
@@ -27,8 +27,8 @@ BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 OWN_LAUNCHERS = "hydra_plugins.llmlat_launchers."
 
 
-WORKER = Worker()
-"""The process beside this command's: Hydra calls for each job anew, and hands nothing from one to the next."""
+WORKERS = Workers()
+"""The processes beside this command's: Hydra calls for each job anew, and hands nothing from one to the next."""
 
 
 def register() -> None:
@@ -49,15 +49,15 @@ def _job_subfolder(*, _root_: DictConfig) -> str:
     return sweep.subfolder(_root_.hydra.job.num, {str(key): value for key, value in plain.items()})
 
 
-def worker_of(hydra: Any) -> Worker | None:
-    """Return the process that may do a sweep's jobs beside this one.
+def workers_of(hydra: Any) -> Workers | None:
+    """Return the processes that may do a sweep's jobs beside this one.
 
     None in a single run, where jobs have processes of their own already, where somebody waits for what a job
     comes to, and where each has its own folder to work in or its own environment.
     """
     is_plain = hydra.launcher._target_ == BASIC_LAUNCHER and hydra.sweeper._target_ == BASIC_SWEEPER
     is_sweep = hydra.mode is RunMode.MULTIRUN
-    return WORKER if is_sweep and is_plain and not hydra.job.chdir and not hydra.job.env_set else None
+    return WORKERS if is_sweep and is_plain and not hydra.job.chdir and not hydra.job.env_set else None
 
 
 def logging_of(hydra: Any) -> Callable[[], None]:
@@ -85,7 +85,7 @@ class SweepCallback(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Sum the sweep up once all is done, and exit with 1 where a job is not."""
-        WORKER.end()
+        WORKERS.end()
         folder = Path(config.hydra.sweep.dir)
         summary = _attempt("summary", lambda: _summarise(folder))
         if summary is not None and config.tracking.name == TrackingName.wandb:

@@ -16,7 +16,7 @@ from llmlat.errors import LlmlatError, one_line
 from llmlat.jobs.folder import SweepFolder
 from llmlat.jobs.outcome import Outcome, begin, is_done, read_outcome, write_done, write_failed
 from llmlat.jobs.progress import job_line
-from llmlat.jobs.worker import Worker
+from llmlat.jobs.workers import Workers
 
 log = logging.getLogger("llmlat")
 
@@ -51,15 +51,15 @@ class Beside:
 
     Attributes
     ----------
-    worker : Worker
-        The process.
+    workers : Workers
+        The processes.
     work : callable
         Returns the job's work as something to pickle; None where the job must measure.
     set_up : callable
         Sets up that process's logging for the job; to pickle as well.
     """
 
-    worker: Worker
+    workers: Workers
     work: Callable[[], Work | None]
     set_up: Callable[[], None]
 
@@ -97,9 +97,9 @@ def attempt(
             return _settle(job, resolve, work)
         portable = _portable(beside)
         if portable is None:
-            beside.worker.end()  # nothing may be at work beside a measurement
+            beside.workers.end()  # nothing may be at work beside a measurement
             return _settle(job, resolve, work)
-        beside.worker.hand_over(
+        beside.workers.hand_over(
             partial(_lose, job, time.perf_counter()), _settle_there, job, resolve(), portable, beside.set_up
         )
         return math.nan

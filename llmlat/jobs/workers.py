@@ -1,9 +1,10 @@
-"""One process beside this one, for jobs that measure nothing: a sweep composes its next job meanwhile.
+"""Two processes beside this one, for jobs that measure nothing: a sweep composes its next jobs meanwhile.
 
-It starts with a fresh interpreter, so that it holds no model, and it does one job at a time. It is never there
-beside a measurement, and it ends with this process, however this one ends.
+They start with a fresh interpreter, so that they hold no model, and each does one job at a time. They are never
+there beside a measurement, and they end with this process, however this one ends.
 """
 
+import concurrent.futures
 import multiprocessing
 import os
 import signal
@@ -17,20 +18,19 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+N_WORKERS = 2  # composing a job takes a third of what the rest of it takes: a third would wait
 
-class Worker:
-    """A process that does one piece of work at a time, started when there is some."""
+
+class Workers:
+    """Processes that do a piece of work at a time each, and are started when there is some."""
 
     def __init__(self) -> None:
-        self._pool: ProcessPoolExecutor | None = None
-        self._processes: list[BaseProcess] = []
-        self._pending: Future[Any] | None = None
-        self._on_loss: Callable[[BaseException], None] = _raise
+        self._workers = [_Worker() for _ in range(N_WORKERS)]
 
     def hand_over(
         self, on_loss: Callable[[BaseException], None], work: Callable[..., None], *arguments: Any
     ) -> None:
-        """Have some work done, once what was handed over before is.
+        """Have some work done as soon as a process is free, which is waited for.
 
         Parameters
         ----------
@@ -41,49 +41,67 @@ class Worker:
         *arguments
             What it is called with; they are pickled.
         """
-        self.wait()
+        pending = [worker.pending for worker in self._workers if worker.pending]
+        if len(pending) == N_WORKERS:
+            concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
+        free = next(worker for worker in self._workers if not worker.pending or worker.pending.done())
+        free.settle()
+        free.hand_over(on_loss, work, *arguments)
+
+    def end(self) -> None:
+        """Wait until all is done that was handed over, and for the processes to end."""
+        for worker in self._workers:
+            worker.settle()
+            worker.end()
+
+    def kill(self) -> None:
+        """End the processes at once, with what they are doing."""
+        for worker in self._workers:
+            worker.kill()
+
+
+class _Worker:
+    """One of the processes: a pool of its own, as what kills a process breaks all of its pool."""
+
+    def __init__(self) -> None:
+        self.pending: Future[Any] | None = None
+        self._pool: ProcessPoolExecutor | None = None
+        self._processes: list[BaseProcess] = []
+        self._on_loss: Callable[[BaseException], None]
+
+    def hand_over(
+        self, on_loss: Callable[[BaseException], None], work: Callable[..., None], *arguments: Any
+    ) -> None:
         if self._pool is None:
             # A fork would inherit what is left of torch's threads; a fresh interpreter works everywhere.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(1, context, initializer=_begin)
         before = multiprocessing.active_children()
         with _ctrl_c_held_back():
-            self._pending = self._pool.submit(work, *arguments)
+            self.pending = self._pool.submit(work, *arguments)
         self._processes += [child for child in multiprocessing.active_children() if child not in before]
         self._on_loss = on_loss
 
-    def wait(self) -> None:
-        """Wait for the work that was handed over."""
-        if self._pending is None:
+    def settle(self) -> None:
+        """Wait for the work that was handed over, and tell where it is lost."""
+        if self.pending is None:
             return
-        error = self._pending.exception()
-        self._pending = None
+        error = self.pending.exception()
+        self.pending = None
         if isinstance(error, BrokenProcessPool):
             self.kill()  # another is started when there is more to do
         if error is not None:
             self._on_loss(error)
 
     def end(self) -> None:
-        """Wait for the work that was handed over, and for the process to end."""
-        self.wait()
         if self._pool is not None:
             self._pool.shutdown()
-        self._forget()
+        self._pool, self._processes, self.pending = None, [], None
 
     def kill(self) -> None:
-        """End the process at once, with what it is doing."""
         for process in self._processes:
             process.kill()
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-        self._forget()
-
-    def _forget(self) -> None:
-        self._pool, self._processes, self._pending = None, [], None
-
-
-def _raise(error: BaseException) -> None:
-    raise error
+        self.end()
 
 
 def _begin() -> None:
