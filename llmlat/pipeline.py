@@ -1,5 +1,6 @@
 """The one place that knows the order: plan, measure, fit, test, report, track."""
 
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 
 from llmlat import report, tracking
 from llmlat.config import Config, Flagged, config_dir
-from llmlat.dataset import Dataset, key_of, write_frame, write_json
+from llmlat.dataset import Dataset, DatasetState, key_of, write_frame, write_json
 from llmlat.errors import ConfigError
 from llmlat.predict.export import write_predictor
 from llmlat.predict.fit import build_pipeline
@@ -57,8 +58,7 @@ def run(
     measure = _plan_measuring(config, resolved, folder)
     with tracking.start(config.tracking, resolved, folder) as tracker:
         dataset = measure(tracker)
-        rows = dataset.read()
-        steps = one_row_a_step(rows)
+        rows, steps = _read(dataset, dataset.state)
         about = describe(dataset, config.name)
         tracker.log_provenance(about)
         analysis = analyse(
@@ -124,6 +124,13 @@ def _plan_measuring(
         return measure(config, plan, resolved, tracker.log_request, folder)
 
     return measured
+
+
+@functools.lru_cache(maxsize=1)
+def _read(dataset: Dataset, state: DatasetState) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a dataset's rows and its steps, once for jobs that follow each other over it; nobody changes them."""
+    rows = dataset.read()
+    return rows, one_row_a_step(rows)
 
 
 def read_contrast(dataset: Dataset) -> pd.DataFrame | None:
