@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from llmlat.config import TrackingName, as_given
 from llmlat.errors import one_line
 from llmlat.jobs.folder import SweepFolder
+from llmlat.jobs.job import telling_how_to_resume
 from llmlat.jobs.progress import unfinished
 from llmlat.jobs.workers import Workers
 
@@ -85,8 +86,9 @@ class SweepCallback(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Sum the sweep up once all is done, and exit with 1 where a job is not."""
-        WORKERS.end()
         folder = Path(config.hydra.sweep.dir)
+        with telling_how_to_resume(SweepFolder(folder)):
+            WORKERS.end()
         summary = _attempt("summary", lambda: _summarise(folder))
         if summary is not None and config.tracking.name == TrackingName.wandb:
             tracking = OmegaConf.to_object(config.tracking)
