@@ -2,10 +2,10 @@
 
     python benchmarks/sweep.py [n_jobs]
 
-The same command is run with one alpha first, which measures, and then with all of them in another folder, which
-measures as well: what the second takes longer is what the other jobs cost, from composing them to the sweep's
-end. Prints that in seconds and in processor time, of every process that took part, and the resident memory of
-them all at the tenth job and the last.
+The same command is run with one alpha first, which measures, and then with all of them in another folder,
+which measures as well: what the second takes longer is what the other jobs cost, from composing them to the
+sweep's end. Prints that in seconds and in processor time, of every process that took part, and the resident
+memory of them all at the tenth job and the last.
 """
 
 import os

@@ -27,7 +27,7 @@ def _job(composed: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from llmlat.jobs.job import Beside, Job, attempt, set_aside_what_stays
+    from llmlat.jobs.job import Beside, Job, Work, attempt, set_aside_what_stays
 
     given = HydraConfig.get()
     is_sweep = given.mode is RunMode.MULTIRUN
@@ -50,15 +50,16 @@ def _job(composed: DictConfig) -> float:
         settings = config.from_composed(composed)
         return pipeline.run(settings, config.resolved(composed), job.folder, is_summarised=not is_sweep)
 
-    def portable_work() -> Any:
+    def portable_work() -> Work | None:
         from llmlat import pipeline
 
         settings = pipeline.with_dataset(config.from_composed(composed))
-        parts = settings, config.resolved(composed), job.folder
-        return settings and partial(pipeline.run, *parts, is_summarised=False)
+        if settings is None:
+            return None
+        return partial(pipeline.run, settings, config.resolved(composed), job.folder, is_summarised=False)
 
     workers = edge.workers_of(given)
-    beside = workers and Beside(workers, portable_work, edge.logging_of(given))
+    beside = Beside(workers, portable_work, edge.logging_of(given)) if workers else None
     try:
         return attempt(job, resolve, work, beside)
     except LlmlatError:

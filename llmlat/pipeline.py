@@ -128,7 +128,7 @@ def _plan_measuring(
 
 @functools.lru_cache(maxsize=1)
 def _read(dataset: Dataset, state: DatasetState) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a dataset's rows and its steps, once for jobs that follow each other over it; nobody changes them."""
+    """Return a dataset's rows and its steps, read once for jobs that follow each other over it."""
     rows = dataset.read()
     return rows, one_row_a_step(rows)
 

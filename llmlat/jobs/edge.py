@@ -18,6 +18,7 @@ from llmlat.config import TrackingName, as_given
 from llmlat.errors import one_line
 from llmlat.jobs.folder import SweepFolder
 from llmlat.jobs.job import telling_how_to_resume
+from llmlat.jobs.logs import TerminalFilter
 from llmlat.jobs.progress import unfinished
 from llmlat.jobs.workers import Workers
 
@@ -29,7 +30,7 @@ OWN_LAUNCHERS = "hydra_plugins.llmlat_launchers."
 
 
 WORKERS = Workers()
-"""The processes beside this command's: Hydra calls for each job anew, and hands nothing from one to the next."""
+"""The processes beside this command's; Hydra calls for each job anew, and hands on nothing in between."""
 
 
 def register() -> None:
@@ -63,10 +64,12 @@ def workers_of(hydra: Any) -> Workers | None:
 
 def logging_of(hydra: Any) -> Callable[[], None]:
     """Return what sets up a job's logging, as something to pickle."""
-    return partial(_set_up_logging, OmegaConf.to_container(hydra.job_logging, resolve=True), hydra.verbose)
+    settings = OmegaConf.to_container(hydra.job_logging, resolve=True)
+    return partial(_set_up_logging, settings, hydra.verbose, frozenset(TerminalFilter.given))
 
 
-def _set_up_logging(settings: Any, verbose: Any) -> None:
+def _set_up_logging(settings: Any, verbose: Any, given: frozenset[str]) -> None:
+    TerminalFilter.given |= given  # what has been said need not be said there again
     configure_log(OmegaConf.create(settings), verbose)
 
 

@@ -1,7 +1,7 @@
 """Two processes beside this one, for jobs that measure nothing: a sweep composes its next jobs meanwhile.
 
-They start with a fresh interpreter, so that they hold no model, and each does one job at a time. They are never
-there beside a measurement, and they end with this process, however this one ends.
+They start with a fresh interpreter, so that they hold no model, and each does one job at a time. They are
+never there beside a measurement, and they end with this process, however this one ends.
 """
 
 import concurrent.futures
@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-N_WORKERS = 2  # composing a job takes a third of what the rest of it takes: a third would wait
+N_WORKERS = 2  # a third would wait: composing a job takes a third of the time that the rest takes
 
 
 class Workers:
@@ -35,7 +35,7 @@ class Workers:
         Parameters
         ----------
         on_loss : callable
-            Called with the reason where the work is not done: `BrokenProcessPool` where the process was killed.
+            Called with the reason where the work is not done: `BrokenProcessPool` where its process was killed.
         work : callable
             A module's function, which writes down itself what comes of it.
         *arguments

@@ -10,7 +10,11 @@ from llmlat.report import style
 
 # In font sizes, as matplotlib has them.
 HANDLE, HANDLE_GAP, COLUMN_GAP, ROW_GAP, FRAME, OUTSIDE = 1.5, 0.4, 1.4, 0.45, 0.4, 0.2
-ROW, BASELINE, MIDDLE = 1.0, 0.76, 0.35  # a row, from its top to where words stand, and from there to a marker
+ROW, BASELINE, MIDDLE = (
+    1.0,
+    0.76,
+    0.35,
+)  # a row, from its top to where words stand, and from there to a marker
 
 
 def key(colour: str, label: str, marker: str = "o", line: bool = False) -> Line2D:
