@@ -2,7 +2,7 @@
 
 import os
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -40,23 +40,27 @@ def _job(composed: DictConfig) -> float:
         shows_tracebacks=DEBUGGING,
     )
 
+    @cache
+    def settings() -> config.Config:
+        return config.from_composed(composed)
+
+    @cache
     def resolve() -> dict[str, Any]:
-        config.from_composed(composed)
+        settings()
         return config.resolved(composed)
 
     def work() -> dict[str, Any]:
         from llmlat import pipeline
 
-        settings = config.from_composed(composed)
-        return pipeline.run(settings, config.resolved(composed), job.folder, is_summarised=not is_sweep)
+        return pipeline.run(settings(), resolve(), job.folder, is_summarised=not is_sweep)
 
     def portable_work() -> Work | None:
         from llmlat import pipeline
 
-        settings = pipeline.with_dataset(config.from_composed(composed))
-        if settings is None:
+        known = pipeline.with_dataset(settings())
+        if known is None:
             return None
-        return partial(pipeline.run, settings, config.resolved(composed), job.folder, is_summarised=False)
+        return partial(pipeline.run, known, resolve(), job.folder, is_summarised=False)
 
     workers = edge.workers_of(given)
     beside = Beside(workers, portable_work, edge.logging_of(given)) if workers else None

@@ -35,7 +35,7 @@ class Workers:
         Parameters
         ----------
         on_loss : callable
-            Called with the reason where the work is not done: `BrokenProcessPool` where its process was killed.
+            Called with the reason where the work is not done: `BrokenProcessPool` where it was killed.
         work : callable
             A module's function, which writes down itself what comes of it.
         *arguments
