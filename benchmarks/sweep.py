@@ -1,17 +1,22 @@
-"""What a sweep costs beyond measuring: 100 alphas over one dataset, one process, W&B offline.
+"""What a sweep costs beyond measuring: 100 alphas over one dataset, one command, W&B offline.
 
     python benchmarks/sweep.py [n_jobs]
 
-Prints the seconds a job after the first, which measures, the processor time among them, and the resident
-memory at the tenth job and the last.
+The same command is run with one alpha first, which measures, and then with all of them in another folder,
+which measures as well: what the second takes longer is what the other jobs cost, from composing them to the
+sweep's end. Prints that in seconds and in processor time, of every process that took part, and the resident
+memory of them all at the tenth job and the last.
 """
 
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -24,54 +29,70 @@ TINY = [
     "model.architecture.num_key_value_heads=2",
     "model.architecture.head_dim=16",
 ]
-Watched = tuple[float, dict[int, float], dict[int, int], dict[int, float]]
 SWEEP = ["prompt_set=short", "tracking.mode=offline", "split=by_request"]
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A sweep, seen from outside: how long it took, what it worked, and its memory at each line of a job."""
+
+    seconds: float
+    processor_seconds: float
+    memory_bytes: list[int]
+
+
 def main() -> None:
-    """Run the sweep in a folder of its own, and watch it from outside."""
+    """Run both sweeps, each in a folder of its own."""
     n_jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    alphas = ",".join(f"{0.01 * 1.1**power:.5g}" for power in range(n_jobs))
+    alphas = [f"{0.01 * 1.1**power:.5g}" for power in range(n_jobs)]
+    one, all_of_them = _watch(alphas[:1]), _watch(alphas)
+    beyond = all_of_them.seconds - one.seconds
+    worked = all_of_them.processor_seconds - one.processor_seconds
+    print(f"one job, which measures      {one.seconds:6.1f} s")
+    print(f"all beyond the first         {beyond:6.1f} s")
+    print(f"  each of them               {beyond / max(n_jobs - 1, 1):6.2f} s")
+    print(f"  processor time of each     {worked / max(n_jobs - 1, 1):6.2f} s")
+    for number in sorted({min(10, n_jobs), n_jobs}):
+        print(f"memory at job {number:<4}           {all_of_them.memory_bytes[number - 1] / 2**20:6.0f} MiB")
+
+
+def _watch(alphas: list[str]) -> Watched:
+    """Run a sweep to its end."""
     with tempfile.TemporaryDirectory(prefix="llmlat-sweep-") as folder:
-        began, ended, memory, worked = _watch(
-            [*TINY, *SWEEP, f"regressor.alpha={alphas}", "-m"], Path(folder)
+        before, began = _processor_seconds(), time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "llmlat", *TINY, *SWEEP, f"regressor.alpha={','.join(alphas)}", "-m"],
+            cwd=Path(folder),
+            env={**os.environ, "WANDB_MODE": "offline"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-    first, last = min(ended), max(ended)
-    each = (ended[last] - ended[first]) / max(last - first, 1)
-    print(f"first job, which measures    {ended[first] - began:6.1f} s")
-    print(f"each of the others           {each:6.2f} s")
-    print(f"  of that, processor time    {(worked[last] - worked[first]) / max(last - first, 1):6.2f} s")
-    print(f"all beyond the first         {ended[last] - ended[first]:6.1f} s")
-    print(f"the sweep's end              {time.time() - ended[last]:6.1f} s")
-    for number in sorted({min(10, last), last}):
-        print(f"memory at job {number:<4}           {memory[number] / 2**20:6.0f} MiB")
+        assert process.stderr is not None
+        memory_bytes = []
+        for line in process.stderr:
+            if re.match(r"\[ *\d+/\d+\]", line):
+                memory_bytes.append(_memory_bytes(process.pid))
+            else:
+                print(line, end="", file=sys.stderr)
+        assert process.wait() == 0
+        return Watched(time.perf_counter() - began, _processor_seconds() - before, memory_bytes)
 
 
-def _watch(arguments: list[str], folder: Path) -> Watched:
-    """Run a sweep, and note of each job: when it ended, the process's memory and its processor time then."""
-    began = time.time()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "llmlat", *arguments],
-        cwd=folder,
-        env={**os.environ, "WANDB_MODE": "offline"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    ended: dict[int, float] = {}
-    memory: dict[int, int] = {}
-    worked: dict[int, float] = {}
-    watched = psutil.Process(process.pid)
-    assert process.stderr is not None
-    for line in process.stderr:
-        found = re.match(r"\[ *(\d+)/\d+\]", line)
-        if found:
-            ended[int(found[1])] = time.time()
-            memory[int(found[1])] = watched.memory_info().rss
-            worked[int(found[1])] = sum(watched.cpu_times()[:2])
-        else:
-            print(line, end="", file=sys.stderr)
-    process.wait()
-    return began, ended, memory, worked
+def _memory_bytes(pid: int) -> int:
+    """Return the resident memory of a process and of all below it."""
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+    return total
+
+
+def _processor_seconds() -> float:
+    """Return what all processes have worked that this one has waited for, and those that they have."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The command line: `python -m llmlat`, or `llmlat`."""
 
-import gc
 import os
 import sys
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,12 @@ def _job(composed: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from llmlat.jobs.job import Job, attempt
+    from llmlat.jobs.job import Beside, Job, Work, attempt, set_aside_what_stays
 
     given = HydraConfig.get()
     is_sweep = given.mode is RunMode.MULTIRUN
-    if is_sweep and given.job.num and not gc.get_freeze_count():
-        # What the first job has loaded stays; looking through all of it for garbage takes 0.07 s of each job.
-        gc.collect()
-        gc.freeze()
+    if is_sweep and given.job.num:
+        set_aside_what_stays()
     job = Job(
         folder=Path(given.runtime.output_dir),
         number=given.job.num if is_sweep else None,
@@ -42,18 +40,32 @@ def _job(composed: DictConfig) -> float:
         shows_tracebacks=DEBUGGING,
     )
 
+    @cache
+    def settings() -> config.Config:
+        return config.from_composed(composed)
+
+    @cache
     def resolve() -> dict[str, Any]:
-        config.from_composed(composed)
+        settings()
         return config.resolved(composed)
 
     def work() -> dict[str, Any]:
         from llmlat import pipeline
 
-        settings = config.from_composed(composed)
-        return pipeline.run(settings, config.resolved(composed), job.folder, is_summarised=not is_sweep)
+        return pipeline.run(settings(), resolve(), job.folder, is_summarised=not is_sweep)
 
+    def portable_work() -> Work | None:
+        from llmlat import pipeline
+
+        known = pipeline.with_dataset(settings())
+        if known is None:
+            return None
+        return partial(pipeline.run, known, resolve(), job.folder, is_summarised=False)
+
+    workers = edge.workers_of(given)
+    beside = Beside(workers, portable_work, edge.logging_of(given)) if workers else None
     try:
-        return attempt(job, resolve, work)
+        return attempt(job, resolve, work, beside)
     except LlmlatError:
         sys.exit(1)  # it is logged; Hydra would add a line of its own
 
@@ -80,6 +92,8 @@ def main() -> None:
             raise
         print(f"error: {explain(error, config.Config)}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        edge.WORKERS.kill()
 
 
 if __name__ == "__main__":

@@ -94,6 +94,24 @@ def _contestant(name: str, config: ContestantConfig, known: Mapping[str, Column]
         raise ConfigError(f"arena.contestants.{name}: {error}") from error
 
 
+def with_dataset(config: Config) -> Config | None:
+    """Name the dataset that a configuration comes to, where nothing of it is left to measure.
+
+    Returns
+    -------
+    Config or None
+        The configuration with `dataset` set, which any process may run; None where there is something to
+        measure, or something is wrong with the configuration.
+    """
+    if config.dataset is not None or config.table.path is not None:
+        return config
+    from llmlat.measure.plan import make_plan
+    from llmlat.measure.session import find_measured
+
+    found = find_measured(config, make_plan(config))
+    return None if found is None else replace(config, dataset=str(found.folder.resolve()))
+
+
 def _check(config: Config) -> None:
     if config.reference not in {None, "thesis"}:
         raise ConfigError(f"reference={config.reference}: use thesis, or null for none.")

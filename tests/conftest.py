@@ -152,6 +152,10 @@ def cli(tmp_path: Path) -> Iterator[SimpleNamespace]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        # Beside what is on the path already: this checkout may be there only.
+        paths = [place["PYTHONPATH"] for place in (environment, os.environ) if "PYTHONPATH" in place]
+        if paths:
+            environment["PYTHONPATH"] = os.pathsep.join(paths)
         process = subprocess.Popen(
             [sys.executable, "-m", "llmlat", "tracking=none", *arguments],
             cwd=tmp_path,

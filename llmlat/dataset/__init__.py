@@ -33,11 +33,14 @@ from llmlat.dataset.files import write_atomically, write_frame, write_json
 from llmlat.dataset.row_files import check_rows, read_rows, write_rows
 from llmlat.errors import DatasetError
 
-__all__ = ["KEY_LENGTH", "Dataset", "key_of", "write_atomically", "write_frame", "write_json"]
+__all__ = ["KEY_LENGTH", "Dataset", "DatasetState", "key_of", "write_atomically", "write_frame", "write_json"]
 
 log = logging.getLogger(__name__)
 
 KEY_LENGTH = 16
+
+DatasetState = tuple[tuple[str, int, int], ...]
+"""The files of rows: of each its path, its size in bytes, and when it was written, in ns."""
 
 
 def key_of(identity: Mapping[str, Any]) -> str:
@@ -242,7 +245,7 @@ class Dataset:
             Where a file is damaged or another dataset's, or a latency cannot be one.
         """
         _ = self.provenance
-        paths = sorted(p for p in self.rows_dir.glob("*.parquet") if not p.name.startswith(("_", ".")))
+        paths = self._paths()
         if not paths:
             raise DatasetError(
                 f"dataset={self.folder}: it holds no rows; run again without `dataset` to measure."
@@ -251,6 +254,15 @@ class Dataset:
         rows = rows.sort_values(["session_id", "completed_at_ns"], kind="stable", ignore_index=True)
         check_rows(rows, self.folder)
         return rows
+
+    @property
+    def state(self) -> DatasetState:
+        """What tells whether the rows are still those that were read."""
+        stats = {path: path.stat() for path in self._paths()}
+        return tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats.items())
+
+    def _paths(self) -> list[Path]:
+        return sorted(p for p in self.rows_dir.glob("*.parquet") if not p.name.startswith(("_", ".")))
 
 
 def _request_ids(folder: Path, suffix: str) -> set[int]:

@@ -3,23 +3,34 @@
 import importlib.util
 import logging
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, configure_log
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from llmlat.config import TrackingName, as_given
 from llmlat.errors import one_line
 from llmlat.jobs.folder import SweepFolder
+from llmlat.jobs.job import telling_how_to_resume
+from llmlat.jobs.logs import TerminalFilter
 from llmlat.jobs.progress import unfinished
+from llmlat.jobs.workers import Workers
 
 log = logging.getLogger("llmlat")
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 OWN_LAUNCHERS = "hydra_plugins.llmlat_launchers."
+
+
+WORKERS = Workers()
+"""The processes beside this command's; Hydra calls for each job anew, and hands on nothing in between."""
 
 
 def register() -> None:
@@ -40,6 +51,28 @@ def _job_subfolder(*, _root_: DictConfig) -> str:
     return sweep.subfolder(_root_.hydra.job.num, {str(key): value for key, value in plain.items()})
 
 
+def workers_of(hydra: Any) -> Workers | None:
+    """Return the processes that may do a sweep's jobs beside this one.
+
+    None in a single run, where jobs have processes of their own already, where somebody waits for what a job
+    comes to, and where each has its own folder to work in or its own environment.
+    """
+    is_plain = hydra.launcher._target_ == BASIC_LAUNCHER and hydra.sweeper._target_ == BASIC_SWEEPER
+    is_sweep = hydra.mode is RunMode.MULTIRUN
+    return WORKERS if is_sweep and is_plain and not hydra.job.chdir and not hydra.job.env_set else None
+
+
+def logging_of(hydra: Any) -> Callable[[], None]:
+    """Return what sets up a job's logging, as something to pickle."""
+    settings = OmegaConf.to_container(hydra.job_logging, resolve=True)
+    return partial(_set_up_logging, settings, hydra.verbose, frozenset(TerminalFilter.given))
+
+
+def _set_up_logging(settings: Any, verbose: Any, given: frozenset[str]) -> None:
+    TerminalFilter.given |= given  # what has been said need not be said there again
+    configure_log(OmegaConf.create(settings), verbose)
+
+
 class SweepCallback(Callback):
     """Notes what a sweep is about to do, and at its end has it summed up, published and judged."""
 
@@ -55,8 +88,10 @@ class SweepCallback(Callback):
         job_return.cfg = job_return.hydra_cfg = None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Sum the sweep up, and exit with 1 where a job is not done."""
+        """Sum the sweep up once all is done, and exit with 1 where a job is not."""
         folder = Path(config.hydra.sweep.dir)
+        with telling_how_to_resume(SweepFolder(folder)):
+            WORKERS.end()
         summary = _attempt("summary", lambda: _summarise(folder))
         if summary is not None and config.tracking.name == TrackingName.wandb:
             tracking = OmegaConf.to_object(config.tracking)

@@ -1,11 +1,14 @@
 """One try at a job: whatever comes of it is written down, and in a sweep it costs only itself."""
 
+import gc
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,13 @@ from llmlat.errors import LlmlatError, one_line
 from llmlat.jobs.folder import SweepFolder
 from llmlat.jobs.outcome import Outcome, begin, is_done, read_outcome, write_done, write_failed
 from llmlat.jobs.progress import job_line
+from llmlat.jobs.workers import Workers
 
 log = logging.getLogger("llmlat")
 
 Work = Callable[[], Mapping[str, Any]]
+
+KILLED = "its process was killed: by the system, where memory ran out, or by hand"
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,28 @@ class Job:
     shows_tracebacks: bool = False
 
 
-def attempt(job: Job, resolve: Callable[[], Mapping[str, Any]], work: Work) -> float:
+@dataclass(frozen=True)
+class Beside:
+    """What it takes to do a job that measures nothing in another process.
+
+    Attributes
+    ----------
+    workers : Workers
+        The processes.
+    work : callable
+        Returns the job's work as something to pickle; None where the job must measure.
+    set_up : callable
+        Sets up that process's logging for the job; to pickle as well.
+    """
+
+    workers: Workers
+    work: Callable[[], Work | None]
+    set_up: Callable[[], None]
+
+
+def attempt(
+    job: Job, resolve: Callable[[], Mapping[str, Any]], work: Work, beside: Beside | None = None
+) -> float:
     """Run a job, and leave DONE.json or FAILED.json in its folder.
 
     In a sweep, a job that is done already is passed over, and one that fails returns NaN: an exception would
@@ -52,6 +79,8 @@ def attempt(job: Job, resolve: Callable[[], Mapping[str, Any]], work: Work) -> f
         Returns the configuration, checked, resolved and plain.
     work : callable
         Does it all, and returns the metrics.
+    beside : Beside, optional
+        Where given, a sweep's job that measures nothing is left to another process, and returns NaN at once.
 
     Returns
     -------
@@ -63,14 +92,63 @@ def attempt(job: Job, resolve: Callable[[], Mapping[str, Any]], work: Work) -> f
         if error is not None:
             raise error
         return float(outcome.said["mae_ms"])
+    with telling_how_to_resume(SweepFolder(job.folder.parent)):
+        if beside is None or _is_done(job.folder, resolve):
+            return _settle(job, resolve, work)
+        portable = _portable(beside)
+        if portable is None:
+            beside.workers.end()  # nothing may be at work beside a measurement
+            return _settle(job, resolve, work)
+        beside.workers.hand_over(
+            partial(_lose, job, time.perf_counter()), _settle_there, job, resolve(), portable, beside.set_up
+        )
+        return math.nan
+
+
+def _portable(beside: Beside) -> Work | None:
+    """Return a job's work for another process; where something is wrong with it, doing it here says so."""
+    try:
+        return beside.work()
+    except (Exception, SystemExit):
+        return None
+
+
+def _settle(job: Job, resolve: Callable[[], Mapping[str, Any]], work: Work) -> float:
+    """Run a job of a sweep unless it is done, and say in a line what came of it."""
+    assert job.number is not None
     sweep = SweepFolder(job.folder.parent)
     with sweep.alone_with(job.folder.name):
         if not _is_done(job.folder, resolve):
-            with telling_how_to_resume(sweep):
-                _try(job, resolve, work)
+            _try(job, resolve, work)
         outcome = read_outcome(job.folder)
     log.info(job_line(sweep, job.number, job.overrides))
     return float(outcome.said.get("mae_ms", math.nan))
+
+
+def _settle_there(job: Job, resolved: Mapping[str, Any], work: Work, set_up: Callable[[], None]) -> None:
+    """Settle a job in the process that it was handed to."""
+    set_up()
+    _settle(job, lambda: resolved, work)
+    set_aside_what_stays()
+
+
+def _lose(job: Job, started: float, error: BaseException) -> None:
+    """Write down why a job that was handed over has not been settled."""
+    assert job.number is not None
+    sweep = SweepFolder(job.folder.parent)
+    if isinstance(error, BrokenProcessPool):
+        sweep.note_lost(job.number, [KILLED])
+    else:
+        _log(job, error)
+        write_failed(job.folder, error, time.perf_counter() - started)
+    log.info(job_line(sweep, job.number, job.overrides))
+
+
+def set_aside_what_stays() -> None:
+    """Spare each job of a sweep 0.07 s of looking for garbage among all that the first has loaded."""
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 @contextmanager

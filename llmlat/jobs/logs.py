@@ -37,7 +37,7 @@ class TerminalFilter(logging.Filter):
         Hydra's; nothing is hidden in a single run.
     """
 
-    _given: set[str] = set()  # noqa: RUF012 - the process's: each job sets its logging up anew
+    given: set[str] = set()  # noqa: RUF012 - the process's: each job sets its logging up anew
 
     def __init__(self, mode: Any) -> None:
         super().__init__()
@@ -56,6 +56,6 @@ class TerminalFilter(logging.Filter):
         if record.levelno != logging.WARNING:
             return not (is_tracking and record.levelno < logging.WARNING)
         message = f"{record.name}:{record.lineno}" if is_tracking else record.getMessage()
-        is_new = message not in self._given
-        self._given.add(message)
+        is_new = message not in self.given
+        self.given.add(message)
         return is_new

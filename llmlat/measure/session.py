@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from llmlat.config import Config
-from llmlat.dataset import Dataset
+from llmlat.dataset import Dataset, key_of
 from llmlat.errors import MeasurementError
 from llmlat.measure.collect import Collector, RequestBrokenOffError, set_aside_from_garbage_collection
 from llmlat.measure.generators import Generators
@@ -70,6 +70,16 @@ def measure(
     )
     with dataset.alone():
         _measure_pending(config, plan, resolved_config, dataset, on_request, folder)
+    return dataset
+
+
+def find_measured(config: Config, plan: Plan) -> Dataset | None:
+    """Return the dataset of a plan where nothing is left to measure, and say so; None otherwise."""
+    dataset = Dataset(Path(config.datasets_dir) / key_of(plan.identity))
+    if not dataset.folder.is_dir() or not dataset.is_complete:
+        return None
+    announce(config, plan, dataset, int(dataset.provenance["n_requests"]), pending=[])
+    _report_skipped(dataset)
     return dataset
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from llmlat.report import plots, story, style
+from llmlat.report import plots, story
 from llmlat.report.markdown import markdown
 from llmlat.report.page import page
 from llmlat.report.terminal import print_summary
@@ -43,7 +43,7 @@ def write(
     """
     found = plots.draw(metrics, rows, predictions)
     figures = {name: plot.figure for name, plot in found.items() if plot.figure is not None}
-    drawings = {name: style.svg(figure, name) for name, figure in figures.items()}
+    drawings = {name: plot.svg for name, plot in found.items() if plot.svg is not None}
     links = {name: f"figures/{name}.svg" for name in drawings}
     contents = {links[name]: svg for name, svg in drawings.items()}
     told = story.tell(metrics, found)

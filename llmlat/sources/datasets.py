@@ -1,5 +1,6 @@
 """Rows of measured datasets: of one, or of several set side by side."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from llmlat.config import config_dir
-from llmlat.dataset import Dataset, key_of
+from llmlat.dataset import Dataset, DatasetState, key_of
 from llmlat.predict.evaluate import previous_latency
 from llmlat.provenance import describe, facts
 from llmlat.records import REQUEST
@@ -34,21 +35,32 @@ def rows_of(datasets: Sequence[Dataset], experiment: str, *, wants_contrast: boo
     DatasetError
         Where one cannot be read or trusted.
     """
-    frames = [dataset.read() for dataset in datasets]
-    tokens = frames[0] if len(frames) == 1 else pd.concat(_numbered_on(frames), ignore_index=True)
-    steps = [
-        with_what_is_known(one_row_a_step(frame), dataset.provenance)
-        for dataset, frame in zip(datasets, _numbered_on(frames), strict=True)
-    ]
     one = datasets[0]
+    tokens, steps = _read(one, one.state) if len(datasets) == 1 else _read_together(datasets)
     return Rows(
-        steps=steps[0] if len(steps) == 1 else pd.concat(steps, ignore_index=True),
+        steps=steps,
         tokens=tokens,
         about=_together([describe(dataset, experiment) for dataset in datasets]),
         described=_described(datasets, len(tokens)),
         folder=one.folder if len(datasets) == 1 else None,
         contrast=read_contrast(one) if wants_contrast and len(datasets) == 1 else None,
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _read(dataset: Dataset, state: DatasetState) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a dataset's rows and its steps, read once for jobs that follow each other over it."""
+    rows = dataset.read()
+    return rows, with_what_is_known(one_row_a_step(rows), dataset.provenance)
+
+
+def _read_together(datasets: Sequence[Dataset]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    frames = _numbered_on([dataset.read() for dataset in datasets])
+    steps = [
+        with_what_is_known(one_row_a_step(frame), dataset.provenance)
+        for dataset, frame in zip(datasets, frames, strict=True)
+    ]
+    return pd.concat(frames, ignore_index=True), pd.concat(steps, ignore_index=True)
 
 
 def with_what_is_known(steps: pd.DataFrame, provenance: Mapping[str, Any]) -> pd.DataFrame:

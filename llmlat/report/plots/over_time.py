@@ -1,5 +1,7 @@
 """The measurement as it went: each step's time, and the state of the machine under it, on one clock."""
 
+import functools
+import pickle
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from llmlat.report.wording import count
 NAME, TITLE = "over_time", "The measurement as it went"
 GAP_S = 2.0  # drawn between two sessions, however long the pause was
 MOST_PANELS = 3
+STEP = ("session_id", "completed_at_ns", "is_warmup", "phase", "flags", TARGET)
 # What is worth a panel, the most telling first: a name, its title, and the factor to the axis' unit.
 STATES: dict[str, tuple[str, float]] = {
     "sm_clock_mhz": ("GPU clock, MHz", 1.0),
@@ -37,6 +40,13 @@ def over_time(rows: pd.DataFrame) -> Plot:
     rows : pandas.DataFrame
         One row a step, warm-up included.
     """
+    return _draw(pickle.dumps(rows[[*STEP, *STATES]]))
+
+
+@functools.lru_cache(maxsize=1)
+def _draw(pickled: bytes) -> Plot:
+    """Draw the rows themselves, which jobs over one dataset share whatever they fit."""
+    rows = pickle.loads(pickled)
     if rows.empty:
         return Plot(NAME, TITLE, "No rows were measured.", None)
     in_order = rows.assign(at_s=_measured_seconds(rows))

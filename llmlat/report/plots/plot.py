@@ -1,8 +1,11 @@
 """What a plot is: a figure and its words, or the reason why there is none."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from matplotlib.figure import Figure
+
+from llmlat.report import style
 
 
 @dataclass(frozen=True)
@@ -25,3 +28,8 @@ class Plot:
     title: str
     caption: str
     figure: Figure | None
+
+    @cached_property
+    def svg(self) -> str | None:
+        """The figure as a standalone SVG; None where there is no figure."""
+        return None if self.figure is None else style.svg(self.figure, self.name)
