@@ -10,11 +10,6 @@ from llmlat.report import style
 
 # In font sizes, as matplotlib has them.
 HANDLE, HANDLE_GAP, COLUMN_GAP, ROW_GAP, FRAME, OUTSIDE = 1.5, 0.4, 1.4, 0.45, 0.4, 0.2
-ROW, BASELINE, MIDDLE = (
-    1.0,
-    0.76,
-    0.35,
-)  # a row, from its top to where words stand, and from there to a marker
 
 
 def key(colour: str, label: str, marker: str = "o", line: bool = False) -> Line2D:
@@ -37,33 +32,22 @@ def draw_legend(figure: Figure, entries: Sequence[Line2D], most: int) -> float:
     """Draw the legend at the figure's top, and return its height in points; 0 without entries."""
     if not entries:
         return 0.0
-    size = float(style.RC["legend.fontsize"])
-    columns = np.array_split(np.array(entries, dtype=object), _columns(figure, entries, most))
-    left = (FRAME + OUTSIDE) * size
-    for column in columns:
-        for row, entry in enumerate(column):
-            down = FRAME + OUTSIDE + row * (ROW + ROW_GAP) + BASELINE
-            _draw_entry(figure, entry, left, down * size, size)
-        widest = max(style.width_of(str(entry.get_label()), size) for entry in column)
-        left += widest + (HANDLE + HANDLE_GAP + COLUMN_GAP) * size
-    rows = len(columns[0])
-    return (rows * style.LINE_HEIGHT + (rows - 1) * ROW_GAP + 2 * FRAME + OUTSIDE) * size
-
-
-def _draw_entry(figure: Figure, entry: Line2D, left: float, down: float, size: float) -> None:
-    """Draw an entry whose words stand on a line so many points below the figure's top.
-
-    As matplotlib's own legend does, whose boxes within boxes take longer than all that they hold.
-    """
-    width, height = style.POINTS * figure.get_size_inches()
-    is_line = entry.get_linestyle() != "None"
-    handle = (0.0, HANDLE * size) if is_line else (HANDLE * size / 2.0,)
-    above = 1.0 - (down - MIDDLE * size) / height
-    entry.set_data([(left + place) / width for place in handle], [above] * len(handle))
-    entry.set_transform(figure.transFigure)
-    figure.add_artist(entry)
-    words = (left + (HANDLE + HANDLE_GAP) * size) / width, 1.0 - down / height
-    figure.text(*words, str(entry.get_label()), fontsize=size, color=style.INK)
+    columns = _columns(figure, entries, most)
+    figure.legend(
+        handles=list(entries),
+        loc="upper left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=columns,
+        columnspacing=COLUMN_GAP,
+        handlelength=HANDLE,
+        handletextpad=HANDLE_GAP,
+        labelspacing=ROW_GAP,
+        borderpad=FRAME,
+        borderaxespad=OUTSIDE,
+    )
+    rows = -(-len(entries) // columns)
+    in_sizes = rows * style.LINE_HEIGHT + (rows - 1) * ROW_GAP + 2 * FRAME + OUTSIDE
+    return float(in_sizes * style.RC["legend.fontsize"])
 
 
 def _columns(figure: Figure, entries: Sequence[Line2D], most: int) -> int:
