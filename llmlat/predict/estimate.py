@@ -83,7 +83,7 @@ def estimate(
         return np.where(is_prefill, first, later)
 
     def widened(kind: str, wanted: str, around: Any) -> Any:
-        """Return a share of the prediction that grows, away from `around`, with how far outside a step lies."""
+        """Return a share of the prediction, further from `around` the further outside a step lies."""
         inside = within(kind, wanted)
         # Nothing is known better outside than inside.
         outside_too = np.maximum(inside, _infinite(beyond, kind, wanted))
