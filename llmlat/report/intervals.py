@@ -31,8 +31,9 @@ def _held(metrics: Metrics, unit: str) -> str:
     if not tried:
         return ""
     return (
-        f"Tried on {counted(tried['n_groups'], unit)} that had no part in it, the {spelled_level(tried['level'])} "
-        f"interval held {percent(tried['coverage'])} of their tokens. Few {unit}s tell that share roughly."
+        f"Tried on {counted(tried['n_groups'], unit)} that had no part in it, the "
+        f"{spelled_level(tried['level'])} interval held {percent(tried['coverage'])} of their tokens. Few "
+        f"{unit}s tell that share roughly."
     )
 
 

@@ -20,7 +20,7 @@ def coverage(metrics: Mapping[str, Any]) -> Plot:
     if not found:
         return Plot(NAME, TITLE, "It takes requests that can be held out.", None)
     parts = [("all", found), *((wording.PHASES.get(k, k), v) for k, v in found["by_phase"].items())]
-    parts += [(f"context {count(p['from'])}{DASH}{count(p['to'])}", p) for p in found["by_context"]]
+    parts += [(f"at {count(p['from'])}{DASH}{count(p['to'])}", p) for p in found["by_context"]]
     figure = new_figure(1.2 + 0.34 * len(parts))
     grid = figure.add_gridspec(1, 2)
     held, wide = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
