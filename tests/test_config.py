@@ -166,7 +166,7 @@ def test_the_checkouts_conf_is_preferred_to_the_wheels(
     ("parent", "known"),
     [
         ("", [f.name for f in fields(Config)]),
-        ("split", ["name", "test_size", "seed"]),
+        ("split", ["name", "test_size", "seed", "column", "held_out"]),
         ("model.stand_in", ["name", "weights", "tokenizer", "architecture", "revision"]),
         ("regressor", []),
         ("model.architecture", []),
@@ -196,7 +196,7 @@ MISTAKES = {
     # an option
     "model=mistral-mni": "model=mistral-mni: no such option; did you mean mistral-mini? There are: hub, ",
     "quantization=int9": "quantization=int9: no such option; did you mean int8? There are: int8, nf4, none.",
-    "split=zzz": "split=zzz: no such option. There are: by_request, random.",
+    "split=zzz": "split=zzz: no such option. There are: by_prompt, by_request, by_time, extrapolate, ",
     "+experiment=thesiss": "+experiment=thesiss: no such option; did you mean thesis? There are: ",
     "experiment=thesis": "experiment=thesis",
     # a key
@@ -221,7 +221,7 @@ MISTAKES = {
     "decoding.stop_at_eos=maybe": "decoding.stop_at_eos: ",
     "collect.warmup=1.5": "collect.warmup: Value '1.5'",
     "model.weights=best": "model.weights: Invalid value 'best', expected one of [auto, pretrained, random].",
-    "split.name=zzz": "split.name: Invalid value 'zzz', expected one of [random, by_request].",
+    "split.name=zzz": "split.name: Invalid value 'zzz', expected one of [random, by_request, by_prompt, ",
     "tracking.mode=zzz": "tracking.mode: Invalid value 'zzz', expected one of [auto, online, offline].",
     "features.columns=context_length": "features.columns: ",
     # a value that is missing or refers to nothing

@@ -11,10 +11,11 @@ import pytest
 
 from llmlat.config import PACKAGE_DIR, FeaturesConfig, SplitConfig, SplitName
 from llmlat.dataset import Dataset
+from llmlat.predict.arena import Contestant, compete
 from llmlat.predict.fit import build_pipeline
 from llmlat.predict.results import analyse
-from llmlat.provenance import describe
 from llmlat.records import COLUMNS
+from llmlat.sources.datasets import rows_of
 from llmlat.sweep import read_jobs
 
 DOCS = PACKAGE_DIR.parent / "docs"
@@ -32,17 +33,19 @@ def metrics(tmp_path: Path, token_rows: Callable[..., pd.DataFrame]) -> dict[str
         "model": "tiny", "stand_in_for": None, "weights": "random", "quantization": "none", "versions": {},
         "engine": {"name": "eager"}, "prompt_set": "made-up", "hardware": {"name": "cpu"}, "collect": {},
     }  # fmt: skip
-    dataset = Dataset.create(tmp_path, identity, n_requests=6)
+    dataset = Dataset.create(tmp_path, identity, n_requests=12)
     dataset.add_session({"notices": []})
     generator = np.random.default_rng(0)
-    for request in range(6):
+    for request in range(12):
         rows = token_rows(request, n_tokens=6, prompt_tokens=10 * (1 + request % 3))
         dataset.append_request(request, rows.assign(token_latency_ms=generator.uniform(4, 5, 6)))
     pipeline = build_pipeline(
         {"_target_": "sklearn.linear_model.Ridge"}, FeaturesConfig(["prompt_tokens", "context_length"])
     )
     split = SplitConfig(SplitName.random, 0.2, 0)
-    return analyse(dataset.read(), pipeline, split, describe(dataset, "made-up"), "thesis").metrics
+    rows = rows_of([dataset], "made-up")
+    found = analyse(rows.steps, pipeline, split, rows.about, "thesis").metrics
+    return {**found, "arena": compete(rows.steps, [Contestant("ridge", pipeline)], split)}
 
 
 def test_every_metric_is_documented_and_no_other(metrics: dict[str, Any]) -> None:
@@ -63,6 +66,11 @@ def test_every_metric_is_documented_and_no_other(metrics: dict[str, Any]) -> Non
         "first_visits",
         "flags",
         "measurement",
+        "split",
+        "leakage_gap",
+        "intervals",
+        "calibration",
+        "coverage",
     ],
 )
 def test_the_keys_below_a_metric_are_documented(metrics: dict[str, Any], block: str) -> None:
@@ -73,6 +81,17 @@ def test_the_keys_below_a_metric_are_documented(metrics: dict[str, Any], block: 
     )
     missing = [name for name in metrics[block] if not re.search(rf'[`"{{, ]{name}[`",]', line)]
     assert missing == []
+
+
+@pytest.mark.parametrize("block", ["effects", "along_context", "arena", "cells"])
+def test_the_keys_of_an_entry_are_documented(metrics: dict[str, Any], block: str) -> None:
+    line = next(
+        line
+        for line in METRICS_MD.read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"| `{block}`")
+    )
+    assert metrics[block]
+    assert [name for name in metrics[block][0] if f"`{name}`" not in line] == []
 
 
 def test_the_error_block_is_what_it_says(metrics: dict[str, Any]) -> None:

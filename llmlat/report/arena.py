@@ -46,7 +46,8 @@ def table(metrics: Metrics) -> Table | None:
         Column("a row, µs", roomy=True),
         Column("one step, µs", roomy=True),
     )
-    made = Table("Every regressor on the same folds: average miss (MAE)", columns, rows, _note(found))
+    note = _note(found, grouped)
+    made = Table("Every regressor on the same folds: average miss (MAE)", columns, rows, note)
     return made if metrics.get("noise_floor") else made.without_floor()
 
 
@@ -59,10 +60,14 @@ def _short(name: str) -> str:
     }.get(name, name)
 
 
-def _note(found: list[Mapping[str, Any]]) -> str:
+def _where(grouped: str) -> str:
+    return "rows at random" if grouped == "random" else "what was never seen"
+
+
+def _note(found: list[Mapping[str, Any]], grouped: str) -> str:
     peers = [f"{told['name']} is {told['of']}" for told in found if told["of"]]
     start = (
-        "Ordered by the error on what was never seen. Predictions are asked of the fitted pipeline; a linear "
+        f"Ordered by the error on {_where(grouped)}. Predictions are asked of the fitted pipeline; a linear "
         "one takes a microsecond from its file."
     )
     return f"{start} {sentence(listed(peers))}" if peers else start
@@ -78,7 +83,7 @@ def words(metrics: Metrics) -> list[str]:
         name = grouped_split(metrics)
         best = ranked[0]
         said.append(
-            f"Nearest on what was never seen ({wording.split(name)}): {best['name']}, off by "
+            f"Nearest on {_where(name)} ({wording.split(name)}): {best['name']}, off by "
             f"{wording.ms(best['splits'][name]['mae_ms'])} on average. It is the best of {len(ranked)} on "
             "these very test rows, which flatters it: to choose by, there is regressor=auto, which looks at "
             "training rows only."

@@ -6,7 +6,7 @@ from typing import Any
 from llmlat.report import wording
 from llmlat.report.error_tables import LABEL
 from llmlat.report.table import Column, Table
-from llmlat.report.wording import MISSING, count, counted, is_number, listed, number, percent, sentence
+from llmlat.report.wording import MISSING, NBSP, count, counted, is_number, listed, number, percent, sentence
 
 Metrics = Mapping[str, Any]
 UNITS = {"request_id": "request", "prompt_id": "prompt"}
@@ -31,14 +31,15 @@ def _held(metrics: Metrics, unit: str) -> str:
     if not tried:
         return ""
     return (
-        f"Tried on {counted(tried['n_groups'], unit)} that had no part in it, the {percent(tried['level'])} "
-        f"interval held {percent(tried['coverage'])} of their tokens. Few {unit}s tell that share roughly."
+        f"Tried on {counted(tried['n_groups'], unit)} that had no part in it, the "
+        f"{spelled_level(tried['level'])} interval held {percent(tried['coverage'])} of their tokens. Few "
+        f"{unit}s tell that share roughly."
     )
 
 
 def _unknown(calibration: Mapping[str, Any], unit: str) -> str:
     band = max(calibration["by_phase"].values(), key=lambda each: each["n_groups"])
-    unknown = [percent(float(level)) for level, share in band["levels"].items() if share is None]
+    unknown = [spelled_level(level) for level, share in band["levels"].items() if share is None]
     if not unknown:
         return ""
     return (
@@ -60,9 +61,14 @@ def bands(metrics: Metrics) -> Table | None:
         (name, count(band["n_groups"]), *(_share(band["levels"][level]) for level in levels))
         for name, band in named
     )
-    columns = (LABEL, Column("groups"), *(Column(f"{percent(float(level))}") for level in levels))
+    columns = (LABEL, Column("groups"), *(Column(spelled_level(level)) for level in levels))
     note = "How far an interval reaches on either side, as a share of the prediction."
     return Table("How far off, with what confidence", columns, rows, note)
+
+
+def spelled_level(level: Any) -> str:
+    """Spell a level, as in 99 %."""
+    return f"{100 * float(level):g}{NBSP}%"
 
 
 def _share(value: Any) -> str:
@@ -95,4 +101,4 @@ def tried(metrics: Metrics) -> Table | None:
         Column("width, ms"),
         Column("of the prediction", roomy=True),
     )
-    return Table(f"What the {percent(found['level'])} interval held", columns, rows)
+    return Table(f"What the {spelled_level(found['level'])} interval held", columns, rows)

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from report_findings import findings
 
 from llmlat.records import TELEMETRY
 
 INTERCEPT, PER_PROMPT, PER_CONTEXT = 38.0, -0.004, 0.011
+MODEL = "mistralai/Mistral-7B-Instruct-v0.3"
 
 
 def make_rows(n_requests: int = 10, tokens: int = 30, outlier_ms: float | None = 1512.0) -> pd.DataFrame:
@@ -27,7 +29,11 @@ def make_rows(n_requests: int = 10, tokens: int = 30, outlier_ms: float | None =
                     "prompt_id": f"prompt-{request % 10:02d}",
                     "repetition": max(request, 0) // 10,
                     "engine": "eager",
+                    "model": MODEL,
+                    "quantization": "int8",
                     "batch_size": 1,
+                    "num_beams": 1,
+                    "temperature": 0.0,
                     "session_id": 0,
                     "session_request": request + 1,
                     "is_warmup": request < 0,
@@ -35,6 +41,9 @@ def make_rows(n_requests: int = 10, tokens: int = 30, outlier_ms: float | None =
                     "phase": np.where(index == 0, "prefill", "decode"),
                     "prompt_tokens": prompt,
                     "context_length": context,
+                    "padded_context_length": context,
+                    "batch_context_tokens": context,
+                    "first_visit": request < 3,
                     "token_id": 5,
                     "token_latency_ms": wall,
                     "device_latency_ms": wall - 0.1,
@@ -43,7 +52,9 @@ def make_rows(n_requests: int = 10, tokens: int = 30, outlier_ms: float | None =
             )
         )
     rows = pd.concat(frames, ignore_index=True)
-    rows = rows.assign(**_machine(len(rows)), telemetry_age_ms=40.0, flags="")
+    sizes = {"n_parameters": 7.2e9, "weight_bytes": 7.5e9, "kv_bytes_per_token": 131_072.0}
+    rows = rows.assign(**_machine(len(rows)), **sizes, telemetry_age_ms=40.0, flags="")
+    rows["previous_token_latency_ms"] = rows.groupby("request_id")["token_latency_ms"].shift()
     if outlier_ms is not None:
         first = rows.index[(rows["request_id"] == 0) & (rows["token_index"] == 0)]
         rows.loc[first, "token_latency_ms"] = outlier_ms
@@ -105,7 +116,8 @@ def make_metrics(rows: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, Any
         "schema_version": 1,
         "llmlat_version": "0.1.0",
         "experiment": "thesis",
-        "model": "mistralai/Mistral-7B-Instruct-v0.3",
+        "source": "measured",
+        "model": MODEL,
         "weights": "pretrained",
         "stand_in": False,
         "stand_in_for": None,
@@ -150,13 +162,23 @@ def make_metrics(rows: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, Any
         **{k: v for k, v in headline.items() if k != "n"},
         "regressor": {"name": "ridge", "parameters": {"alpha": 1.0}},
         "features": ["prompt_tokens", "context_length"],
-        "split": {"name": "random", "test_size": 0.2, "seed": 0},
+        "inputs": ["prompt_tokens", "context_length"],
+        "left_out": {},
+        "chosen": None,
+        "split": {"name": "random", "test_size": 0.2, "seed": 0, "column": None, "held_out": None},
         "splits": {
             "random": {**headline, "n_train": len(counted) - n_test, "n_test": n_test},
             "by_request": {**block(n_test, 1.4 * mae, 1.1 * rmse), "n_train": 240, "n_test": 60},
         },
+        "leakage_gap": {
+            "grouped": "by_request",
+            "random_mae_ms": mae,
+            "grouped_mae_ms": 1.4 * mae,
+            "mae_ratio": 1.4,
+        },
         "intercept_ms": 40.915,
         "intercept_per_unit_ms": INTERCEPT,
+        "floor_ms": None,
         "coefficients": {
             "prompt_tokens": {
                 "scaled_ms": -0.4321,
@@ -177,6 +199,7 @@ def make_metrics(rows: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, Any
             "scaled": "ms = 40.92 - 0.432 * prompt_tokens_scaled + 1.188 * context_length_scaled",
             "per_unit": "token_latency_ms = 38.00 - 0.00400 * prompt_tokens + 0.0110 * context_length",
         },
+        **findings(),
         "baselines": {
             "mean": block(n_test, 1.2 * mae, 1.02 * rmse),
             "median": block(n_test, 0.95 * mae, 1.01 * rmse),

@@ -32,7 +32,7 @@ def test_figures_are_what_the_data_allows(
     metrics: dict[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame
 ) -> None:
     found = drawn(metrics, rows, predictions)
-    assert len(found) == 7
+    assert len(found) == 10
     assert all(isinstance(figure, Figure) for figure in found.values())
     metrics["coefficients"] = None
     assert "coefficients" not in drawn(metrics, rows, predictions)

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from report_findings import arena, contestant
 from report_frames import make_metrics, make_predictions, make_rows
 
 from llmlat.report import plots, style
@@ -81,6 +82,43 @@ def test_of_contexts_over_decades() -> None:
     rows["context_length"] = rows["prompt_tokens"] + rows["token_index"]
     predictions = make_predictions(rows)
     check_all(make_metrics(rows, predictions), rows, predictions)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("spread", [1.1, 400.0])
+def test_of_an_arena(
+    metrics: dict[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame, scale: float, spread: float
+) -> None:
+    many = [
+        contestant(f"a_contestant_of_a_long_name_{k}", scale * spread ** (k / 17), of="a peer")
+        for k in range(18)
+    ]
+    metrics["arena"] = many + arena()[2:]
+    metrics["noise_floor"]["mae_ms"] = 0.1 * scale
+    check_all(metrics, rows, predictions)
+
+
+def test_of_few_contestants_that_were_tested_one_way(
+    metrics: dict[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    metrics["arena"] = [{**told, "splits": {"random": told["splits"]["random"]}} for told in arena()[:2]]
+    check_all(metrics, rows, predictions)
+
+
+def test_of_many_inputs_cells_and_contexts(
+    metrics: dict[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    worth = metrics["importance"]["context length"]
+    metrics["importance"] = {
+        f"a group of inputs of a long name {k}": {**worth, "mae_ms_more": 10.0**k} for k in range(-3, 5)
+    }
+    curve = metrics["along_context"][0]
+    curves = [{**curve, "engine": f"an engine of a long name {k}"} for k in range(9)]
+    metrics["along_context"] = [*curves, {**curve, "context_length": [7], "predicted_ms": [1.0]}]
+    part = metrics["coverage"]["by_context"][0]
+    metrics["coverage"]["by_context"] = [{**part, "from": 10**k, "to": 131_072} for k in range(2, 6)]
+    metrics["coverage"]["coverage"] = 0.02
+    check_all(metrics, rows, predictions)
 
 
 def test_a_legend_has_the_columns_that_fit_and_labels_stay_inside() -> None:

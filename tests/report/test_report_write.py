@@ -21,6 +21,9 @@ FIGURES = {
     "request_trace",
     "errors",
     "over_time",
+    "along_context",
+    "importance",
+    "coverage",
 }
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -102,7 +105,7 @@ def test_whole_report(
         "98.3\u00a0% in the worst row",
         "fitted without them",
         "same as the last token",
-        "The gap (1.4×)",
+        "That leakage gap, 1.4×,",
         "×\u00a0floor",
         "0f3a9c1b2d4e",
         "NVIDIA H200",
@@ -195,6 +198,7 @@ def test_without_reference_floor_splits_and_steady_rows(
         "noise_floor_reason": "no two rows alike",
     }
     metrics["splits"]["by_request"] = {"n": 0, **nothing, "reason": "one request is too few."}
+    metrics["leakage_gap"] = None
     metrics["without_warmup_and_prefill"] |= {"refit": {"n": 0, **nothing}, "baselines": None}
     metrics["by_phase"]["prefill"] = {"n": 0, **nothing}
     metrics["latency"]["prefill"] = {"n": 0, **dict.fromkeys(("median_ms", "p5_ms", "p95_ms", "max_ms"))}

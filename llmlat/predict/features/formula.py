@@ -12,8 +12,24 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-FUNCTIONS = ("abs", "ceil", "exp", "floor", "log", "maximum", "minimum", "sqrt")
-"""numpy's functions of these names."""
+from llmlat.errors import one_line
+
+LONGEST = 200  # characters of a formula that a complaint repeats
+
+FUNCTIONS = {
+    "abs": 1,
+    "ceil": 1,
+    "exp": 1,
+    "floor": 1,
+    "log": 1,
+    "maximum": 2,
+    "minimum": 2,
+    "sqrt": 1,
+}
+"""numpy's functions of these names, and how many arguments each takes."""
+
+_FLOAT = "float of"
+"""What numbers and comparisons are wrapped in; no column of a formula can have this name."""
 
 _ALLOWED = (
     ast.Expression,
@@ -79,12 +95,20 @@ class Formula:
         -------
         ndarray of float64
             In the shape of the values.
+
+        Raises
+        ------
+        FormulaError
+            Where it calculates with texts, or comes to one.
         """
         import numpy as np
 
-        with np.errstate(all="ignore"):  # what is not finite is found, and named, by whoever uses it
-            found = eval(self._code, _namespace(), {name: _as_number(values[name]) for name in self.names})
-        return np.asarray(found, dtype=np.float64)
+        numbers = {name: _as_number(values[name]) for name in self.names}
+        try:
+            with np.errstate(all="ignore"):  # what is not finite is found, and named, by whoever uses it
+                return np.asarray(eval(self._code, _namespace(), numbers), dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise FormulaError(f"'{self.text}': cannot be worked out ({one_line(error)})") from error
 
 
 def parse(text: str) -> Formula:
@@ -97,15 +121,41 @@ def parse(text: str) -> Formula:
     """
     try:
         tree = ast.parse(text, mode="eval")
-    except SyntaxError as error:
-        raise FormulaError(f"'{text}' is no formula ({error.msg})") from error
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise FormulaError(f"'{_short(text)}' is no formula ({one_line(error)})") from error
     names: dict[str, None] = {}
     for node in ast.walk(tree):
         _check(node, text)
         if isinstance(node, ast.Name):
             names[node.id] = None
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    return Formula(text, tuple(n for n in names if n not in called), compile(tree, "<formula>", "eval"))
+    try:
+        code = compile(ast.fix_missing_locations(_InFloats().visit(tree)), "<formula>", "eval")
+    except RecursionError as error:
+        raise FormulaError(f"'{_short(text)}' is no formula (it is nested too deeply)") from error
+    return Formula(text, tuple(n for n in names if n not in called), code)
+
+
+class _InFloats(ast.NodeTransformer):
+    """Wraps numbers and comparisons, so that numpy's floats are all that is calculated with.
+
+    Python's own whole numbers grow without end when raised to a power, its floats raise where they overflow,
+    and the sum of two comparisons of numpy is one comparison.
+    """
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        return node if isinstance(node.value, str) else self._wrapped(node)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        self.generic_visit(node)
+        return self._wrapped(node)
+
+    def _wrapped(self, node: ast.expr) -> ast.Call:
+        return ast.Call(ast.Name(_FLOAT, ast.Load()), [node], [])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _check(node: ast.AST, text: str) -> None:
@@ -113,11 +163,12 @@ def _check(node: ast.AST, text: str) -> None:
         is_known = isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and not node.keywords
         if not is_known:
             raise FormulaError(f"'{text}': there are only the functions {', '.join(FUNCTIONS)}")
+        name, n_given = ast.unparse(node.func), len(node.args)
+        if n_given != FUNCTIONS[name]:
+            raise FormulaError(f"'{text}': {name} takes {FUNCTIONS[name]}, not {n_given}")
     elif isinstance(node, ast.Constant):
         if isinstance(node.value, bool) or not isinstance(node.value, int | float | str):
             raise FormulaError(f"'{text}': {ast.unparse(node)} is neither a number nor a text")
-        if isinstance(node.value, int):
-            node.value = float(node.value)  # whole numbers to a power can grow without end
     elif isinstance(node, ast.Compare) and len(node.ops) > 1:
         raise FormulaError(f"'{text}': compare two things at a time")
     elif not isinstance(node, ast.Compare) and not isinstance(node, _ALLOWED):
@@ -136,4 +187,4 @@ def _as_number(value: Any) -> Any:
 def _namespace() -> dict[str, Any]:
     import numpy as np
 
-    return {"__builtins__": {}, **{name: getattr(np, name) for name in FUNCTIONS}}
+    return {"__builtins__": {}, _FLOAT: np.float64, **{name: getattr(np, name) for name in FUNCTIONS}}

@@ -21,8 +21,8 @@ def arena(metrics: Mapping[str, Any]) -> Plot:
         return Plot(NAME, TITLE, "One regressor was fitted; +experiment=arena sets all beside it.", None)
     grouped = grouped_split(metrics)
     drawn = {
-        "random": ("rows at random", style.GUESS, "o"),
         grouped: ("never seen", style.DECODE, "o"),
+        "random": ("rows at random", style.GUESS, "o"),
         "extrapolate": ("longer contexts", style.PREFILL, "D"),
     }
     figure = new_figure(1.2 + 0.24 * len(found))
@@ -61,5 +61,8 @@ def arena(metrics: Mapping[str, Any]) -> Plot:
     axes.set_xlabel("average miss (MAE), ms")
     axes.tick_params(axis="y", labelcolor=style.INK)
     finish(figure, keys, columns=4)
-    caption = "Further left is better. The gap from grey to blue is what testing on rows at random hides."
+    hides = (
+        "" if grouped == "random" else " The gap from grey to blue is what testing on rows at random hides."
+    )
+    caption = f"Further left is better.{hides}"
     return Plot(NAME, TITLE, caption, figure)

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmlat.report import style, wording
+from llmlat.report.intervals import spelled_level
 from llmlat.report.plots.axes import plain_ticks
 from llmlat.report.plots.layout import finish, new_figure
 from llmlat.report.plots.legend import key
 from llmlat.report.plots.plot import Plot
-from llmlat.report.wording import count, is_number, percent
+from llmlat.report.wording import DASH, count, is_number
 
 NAME, TITLE = "coverage", "Does the interval hold what it says?"
 
@@ -19,7 +20,7 @@ def coverage(metrics: Mapping[str, Any]) -> Plot:
     if not found:
         return Plot(NAME, TITLE, "It takes requests that can be held out.", None)
     parts = [("all", found), *((wording.PHASES.get(k, k), v) for k, v in found["by_phase"].items())]
-    parts += [(f"context {count(p['from'])} to {count(p['to'])}", p) for p in found["by_context"]]
+    parts += [(f"at {count(p['from'])}{DASH}{count(p['to'])}", p) for p in found["by_context"]]
     figure = new_figure(1.2 + 0.34 * len(parts))
     grid = figure.add_gridspec(1, 2)
     held, wide = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
@@ -50,7 +51,7 @@ def coverage(metrics: Mapping[str, Any]) -> Plot:
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", labelcolor=style.INK)
         plain_ticks(axes, "x", most=4)
-    finish(figure, [key(style.FLOOR, f"asked for: {percent(found['level'])}", line=True)])
+    finish(figure, [key(style.FLOOR, f"asked for: {spelled_level(found['level'])}", line=True)])
     caption = (
         f"On {count(found['n_groups'])} requests that had no part in fitting or calibrating. Left: the share "
         "of their tokens inside the interval. Right: how wide it is."
