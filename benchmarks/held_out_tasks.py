@@ -208,10 +208,14 @@ def _larger_sizes(
 def _h200(measured: pd.DataFrame) -> Task:
     decode = measured[(measured["engine"] == "graph") & (measured["step"] > 0)].reset_index(drop=True)
     batch = decode["batch"].astype(float)
+    allocated = batch * decode["alloc"]  # a static cache is read whole
+    follows_prefill = (decode["step"] == 1).astype(float)  # what it reads has left the caches
     rows = pd.DataFrame(
         {
             "sequences": batch,
-            "allocated_tokens": batch * decode["alloc"],
+            "allocated_tokens": allocated,
+            "follows_prefill": follows_prefill,
+            "uncached_tokens": follows_prefill * allocated,
             "context_tokens": batch * decode["context"],
             "prompt_tokens": decode["prompt"].astype(float),
             "ms": decode["ms"],
@@ -226,7 +230,7 @@ def _h200(measured: pd.DataFrame) -> Task:
         "physics": PhysicsRegressor(),
         "hybrid": HybridRegressor(),
     }
-    columns = ["sequences", "allocated_tokens", "context_tokens", "prompt_tokens"]
+    columns = list(rows.columns.drop(["ms", "request"]))
     return Task(
         "h200_probe", "ms", "request", rows, columns, "request", list(folds), candidates, "1.5 x noise"
     )
