@@ -32,7 +32,8 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     physics : regressor, optional
         Of positive predictions; a `PhysicsRegressor` where none is given.
     boosted : regressor, optional
-        Of the log ratio; shallow boosted trees where none is given.
+        Of the log ratio; boosted trees of its median where none is given, which a step held up now and then
+        does not move.
     n_folds : int, default=5
         Folds of the training rows; fewer where there are fewer groups.
 
@@ -92,8 +93,8 @@ class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fit_parts(self, X: Any, y: Floats) -> tuple[Any, Any]:
         physics = PhysicsRegressor() if self.physics is None else clone(self.physics)
-        shallow = HistGradientBoostingRegressor(max_depth=3, random_state=0)
-        boosted = shallow if self.boosted is None else clone(self.boosted)
+        trees = HistGradientBoostingRegressor(loss="absolute_error", random_state=0)
+        boosted = trees if self.boosted is None else clone(self.boosted)
         physics.fit(X, y)
         # Residuals of the rows it was fitted on: a handful of costs cannot follow them. Those of folds would
         # each be of another law, and the correction would learn the difference.
