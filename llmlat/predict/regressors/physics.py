@@ -17,20 +17,20 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import qr
 from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
-START_SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+START_SHARES = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
 MAX_ROUNDS = 20
 FLOOR_PARAMETERS = 2  # its height, and where it ends
 EXACT = 1e-18  # mean squared relative error that is rounding and no misfit
 
 
-class PhysicsRegressor(RegressorMixin, BaseEstimator):
+class PhysicsRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Non-negative least squares on work done, with a floor, fitted on relative error.
 
     The line alone is a convex problem, solved exactly (Lawson and Hanson 1974, *Solving Least Squares
@@ -81,10 +81,8 @@ class PhysicsRegressor(RegressorMixin, BaseEstimator):
         check_non_negative(X, f"{type(self).__name__}: work is 0 or more; leave it unscaled.")
         check_latencies(y)
         varying = np.ptp(X, axis=0) > 0
-        design = np.column_stack([np.ones(len(y)), X[:, varying]])
-        line = _fit_line(design, y)
-        floor, line = _worth_its_floor(design, y, line)
-        self.floor_ms_ = floor
+        relative = np.column_stack([np.ones(len(y)), X[:, varying]]) / y[:, None]
+        self.floor_ms_, line = _worth_its_floor(relative, _fit_line(relative))
         self.overhead_ms_ = float(line[0])
         self.coef_ = np.zeros(X.shape[1])
         self.coef_[varying] = line[1:]
@@ -117,47 +115,49 @@ def check_latencies(y: Floats) -> None:
         raise ValueError(f"{n_wrong} of {len(y)} latencies are not above 0 ms, so no relative error is known")
 
 
-def _fit_line(design: Floats, y: Floats) -> Floats:
-    """Return the non-negative coefficients with the smallest squared relative error."""
-    relative = design / y[:, None]
+# From here on, rows are divided by their latency: the first column, of ones, holds its inverse, and what a
+# fit should say of each row is 1.
+
+
+def _fit_line(relative: Floats) -> Floats:
+    """Return the non-negative coefficients with the smallest squared error."""
     scale = np.maximum(np.sqrt((relative**2).mean(axis=0)), np.finfo(np.float64).tiny)
+    augmented: Floats = np.column_stack([relative / scale, np.ones(len(relative))])
     # The triangle of the QR factorisation is the same problem, with as few rows as it has columns.
-    triangle = np.linalg.qr(np.column_stack([relative / scale, np.ones(len(y))]), mode="r")
+    triangle: Floats = qr(augmented, overwrite_a=True, mode="r")[0][: augmented.shape[1]]
     solution: Floats = nnls(triangle[:, :-1], triangle[:, -1])[0] / scale
     return solution
 
 
-def _worth_its_floor(design: Floats, y: Floats, line: Floats) -> tuple[float, Floats]:
+def _fit_floor(relative: Floats) -> float:
+    inverse = relative[:, 0]
+    return float(inverse.sum() / (inverse**2).sum())
+
+
+def _loss(relative: Floats, floor: float, line: Floats) -> float:
+    predicted = np.maximum(floor * relative[:, 0], relative @ line)
+    return max(float(((predicted - 1) ** 2).mean()), EXACT)
+
+
+def _worth_its_floor(relative: Floats, line: Floats) -> tuple[float, Floats]:
     """Return the floor and the line beside it; a floor of 0 and the line as it was where none shows."""
-    bare = max(_loss(design @ line, y), EXACT)
-    tried = [
-        (_loss(np.maximum(floor, design @ beside), y), floor, beside)
-        for floor, beside in _divisions(design, y, design @ line)
-    ]
-    best, floor, beside = min(tried, key=lambda one: one[0], default=(bare, 0.0, line))
-    n_rows = len(y)
-    is_worth_it = n_rows * np.log(bare / max(best, EXACT)) > FLOOR_PARAMETERS * np.log(n_rows)
-    return (floor, beside) if is_worth_it else (0.0, line)
+    n_rows, bare = len(relative), _loss(relative, 0.0, line)
+    tried = [(_loss(relative, *pieces), pieces) for pieces in _divisions(relative, line)]
+    best, pieces = min(tried, key=lambda one: one[0], default=(bare, (0.0, line)))
+    is_worth_it = n_rows * np.log(bare / best) > FLOOR_PARAMETERS * np.log(n_rows)
+    return pieces if is_worth_it else (0.0, line)
 
 
-def _divisions(design: Floats, y: Floats, predicted: Floats) -> Iterator[tuple[float, Floats]]:
+def _divisions(relative: Floats, line: Floats) -> Iterator[tuple[float, Floats]]:
     """Yield a floor and a line for each division of the rows between them that is met."""
+    predicted = relative @ line / relative[:, 0]
     for share in START_SHARES:
         on_floor = predicted < np.quantile(predicted, share)
         for _ in range(MAX_ROUNDS):
             if on_floor.all() or not on_floor.any():
                 break
-            floor, line = _fit_constant(y[on_floor]), _fit_line(design[~on_floor], y[~on_floor])
-            yield floor, line
-            before, on_floor = on_floor, design @ line < floor
+            floor, beside = _fit_floor(relative[on_floor]), _fit_line(relative[~on_floor])
+            yield floor, beside
+            before, on_floor = on_floor, relative @ beside < floor * relative[:, 0]
             if np.array_equal(before, on_floor):
                 break
-
-
-def _fit_constant(y: Floats) -> float:
-    """Return the constant with the smallest squared relative error."""
-    return float((1 / y).sum() / (1 / y**2).sum())
-
-
-def _loss(predicted: Floats, y: Floats) -> float:
-    return float(((predicted / y - 1) ** 2).mean())
