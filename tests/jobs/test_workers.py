@@ -158,9 +158,9 @@ def test_a_report_that_cannot_be_drawn_fails_its_job_alone(cli: SimpleNamespace,
     again = cli.run(*arguments, PYTHONPATH=HERE)
     assert again.returncode == 1
     failed = read_outcome(folder / "1")
-    assert (failed.status, failed.said["error_class"]) == ("failed", "FileExistsError")
+    assert (failed.status, failed.said["error_class"]) == ("failed", "NotADirectoryError")
     assert any("report" in line for line in failed.said["traceback_tail"])
-    assert re.search(r"^\[2/2\] .* FAILED  FileExistsError", again.stderr, re.MULTILINE)
+    assert re.search(r"^\[2/2\] .* FAILED  NotADirectoryError", again.stderr, re.MULTILINE)
     assert again.stderr.count("done before") == 1
     assert "Traceback" not in again.stderr
     said = (folder / "1" / "llmlat.log").read_text()
