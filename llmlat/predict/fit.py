@@ -56,7 +56,7 @@ def build_pipeline(
     pipeline = Pipeline(
         [
             ("features", FeatureTable(list(features.columns), dict(features.derived), not wants.allow_nan)),
-            ("scaled", _scaler(keeps_units=wants.positive_only)),
+            ("scaled", InTheirUnits() if wants.positive_only else StandardScaler()),
             ("regressor", estimator),
         ]
     )
@@ -125,11 +125,6 @@ def features_of(pipeline: Pipeline) -> FeatureTable:
 def input_columns(pipeline: Pipeline) -> list[str]:
     """Return the columns of the rows that a pipeline of `build_pipeline` reads."""
     return features_of(pipeline).inputs()
-
-
-def _scaler(*, keeps_units: bool) -> Any:
-    # With their names, as some regressors ask for a feature by its name.
-    return InTheirUnits() if keeps_units else StandardScaler().set_output(transform="pandas")
 
 
 def _instantiate(regressor: Mapping[str, Any]) -> Any:

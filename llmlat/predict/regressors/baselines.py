@@ -65,7 +65,9 @@ class ContextBinRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return predicted
 
     def __sklearn_tags__(self) -> Any:
-        return _as_baseline(super().__sklearn_tags__())
+        tags = _as_baseline(super().__sklearn_tags__())
+        tags.input_tags.positive_only = True  # bins in the column's own unit, and by its name
+        return tags
 
     def _bins(self, values: Floats) -> npt.NDArray[np.intp]:
         return np.searchsorted(self.edges_, values, side="right")
