@@ -45,9 +45,10 @@ class ContextBinRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            Where `X` lacks the column.
+            Where `X` lacks the column, or has negative values.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        check_non_negative(X, f"{type(self).__name__}: columns are 0 or more; leave them unscaled.")
         values = X[:, column_position(self, self.column)]
         shares = np.arange(1, self.n_bins) / self.n_bins
         # Edges are values that occur, and none is the smallest, so that no bin is empty.
