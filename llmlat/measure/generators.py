@@ -9,6 +9,7 @@ from llmlat.errors import ConfigError, one_line
 from llmlat.measure.cells import Cell
 from llmlat.measure.decoding import make_decoder
 from llmlat.measure.engines import Decoder, Engine
+from llmlat.measure.models.facts import model_facts
 from llmlat.measure.models.load import load_model
 from llmlat.measure.plan import Plan
 
@@ -20,11 +21,17 @@ class Generators:
     ----------
     config : Config
     plan : Plan
+
+    Attributes
+    ----------
+    model_facts : dict
+        From `llmlat.measure.models.facts.model_facts`.
     """
 
     def __init__(self, config: Config, plan: Plan) -> None:
         self._plan = plan
         self._model = load_model(plan.source, config.quantization.name, plan.device, config.seed)
+        self.model_facts = model_facts(self._model)
         self._made: dict[Cell, tuple[Engine, Decoder]] = {}
 
     def of(self, cell: Cell) -> tuple[Engine, Decoder]:

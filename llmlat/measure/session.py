@@ -12,6 +12,7 @@ from llmlat.dataset import Dataset
 from llmlat.errors import MeasurementError
 from llmlat.measure.collect import Collector, RequestBrokenOffError, set_aside_from_garbage_collection
 from llmlat.measure.generators import Generators
+from llmlat.measure.machine.bandwidth import copy_bandwidth
 from llmlat.measure.machine.device import is_out_of_memory
 from llmlat.measure.machine.device_lock import alone_on
 from llmlat.measure.machine.environment import describe_session, mark_cost_ns
@@ -115,9 +116,18 @@ def _run_session(
     on_request: OnRequest,
 ) -> None:
     """Load the model and measure what is on the agenda; the model goes when this returns."""
+    # Before the model takes the memory that the copies need.
+    bandwidth = copy_bandwidth(plan.device)
     generators = Generators(config, plan)
     timer = make_timer(plan.device)
-    session_id = dataset.add_session({**session, "collector_cost": {"mark_ns": mark_cost_ns(timer)}})
+    session_id = dataset.add_session(
+        {
+            **session,
+            "model": generators.model_facts,
+            "memory_bandwidth_bytes_per_s": bandwidth,
+            "collector_cost": {"mark_ns": mark_cost_ns(timer)},
+        }
+    )
     collector = Collector(timer, session_id, config.seed)
     with (
         open_telemetry(plan.device, config.collect, collector.epoch_offset_ns) as telemetry,

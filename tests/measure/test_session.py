@@ -195,6 +195,8 @@ def test_provenance_says_what_ran(run):
     assert session["versions"]["torch"] == torch.__version__
     assert session["clock"]["name"] == "perf_counter"
     assert {"started_at", "git", "os", "memory_bytes", "gpu"} <= session.keys()
+    assert 0 < session["model"]["kv_bytes_per_token"] < session["model"]["weight_bytes"]
+    assert session["memory_bandwidth_bytes_per_s"] is None, "there is no GPU"
     assert provenance["identity"]["hardware"]["device"] == "cpu"
     assert provenance["n_requests"] == 5
 
