@@ -123,7 +123,7 @@ def analyse(
         ),
         "first_visits": first_visits(counted),
         "latency": latency_summary(counted),
-        "cells": cell_summary(counted),
+        "cells": cell_summary(counted, about.get("measurement")),
         "nonlinear_check": _nonlinear_check(counted, pipeline, split),
     }
     metrics = beside_floor(metrics, floor)
