@@ -47,15 +47,14 @@ def bandwidth_fraction(rows: pd.DataFrame, measurement: Mapping[str, Any]) -> pd
         NaN where the model's sizes or the bandwidth are not known.
     """
     model = measurement.get("model") or {}
-    sizes = [model.get("weight_bytes"), model.get("kv_bytes_per_token")]
+    weight_bytes, kv_bytes_per_token = model.get("weight_bytes"), model.get("kv_bytes_per_token")
     bandwidth = measurement.get("memory_bandwidth_bytes_per_s")
-    if bandwidth is None or None in sizes:
+    if weight_bytes is None or kv_bytes_per_token is None or bandwidth is None:
         return pd.Series(float("nan"), index=rows.index)
-    weight_bytes, kv_bytes_per_token = sizes
     tokens = rows["batch_context_tokens"].astype("float64")
     if (window := model.get("sliding_window")) is not None:
         tokens = tokens.clip(upper=window * rows["batch_size"] * rows["num_beams"])
-    floor_ms = 1e3 * (weight_bytes + kv_bytes_per_token * tokens) / bandwidth
+    floor_ms: pd.Series = 1e3 * (weight_bytes + kv_bytes_per_token * tokens) / bandwidth
     return floor_ms / rows[TARGET]
 
 

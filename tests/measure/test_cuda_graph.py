@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmlat.config import QuantizationName
 from llmlat.errors import ConfigError, ModelError
@@ -186,15 +187,57 @@ def test_running_out_of_memory_stays_what_it_is(model, prompts_of, monkeypatch):
     assert engine._ready == {}
 
 
-@pytest.mark.parametrize("name", ["softcap", "s_aux"])
-def test_scores_that_are_changed_besides_are_refused(name):
-    place = {"first_columns": torch.zeros(1), "last_column": torch.zeros(1)}
-    states = torch.zeros(1, 1, 1, 8)
-    with pytest.raises(ModelError, match=rf"^engine=cuda_graph: Linear attends with {name}, .*engine=eager"):
-        attend_used_length(torch.nn.Linear(1, 1), states, states, states, None, **place, **{name: 30.0})
+SIZES = {
+    "vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "n_embd": 32,
+    "n_layer": 2, "n_head": 4, "intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8,
+    "sliding_window": 8, "num_local_experts": 4, "num_experts": 4, "initializer_range": 0.4, "state_size": 4,
+}  # fmt: skip
+
+
+def of_architecture(name):
+    known = vars(AutoConfig.for_model(name))
+    shape = AutoConfig.for_model(name, **{size: value for size, value in SIZES.items() if size in known})
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(shape).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "olmo2", "cohere2", "mixtral"])
+def test_other_architectures_make_their_eager_tokens(name, prompts_of):
+    model = of_architecture(name)
+    for prompts in (prompts_of(13), prompts_of(11, 4, 1)):
+        expected, _ = generate(EagerEngine(model, Greedy()), prompts)
+        assert generate(CudaGraphEngine(model, Greedy()), prompts)[0] == expected
+
+
+def test_a_model_that_leaves_the_cache_alone_is_refused(model, prompts_of, monkeypatch):
+    forward = type(model).forward
+    monkeypatch.setattr(
+        type(model), "forward", lambda self, **fed: forward(self, **{**fed, "past_key_values": None})
+    )
+    with pytest.raises(
+        ModelError, match=r"^engine=cuda_graph: MistralForCausalLM keeps no keys and values, "
+    ):
+        generate(CudaGraphEngine(model, Greedy()), prompts_of(9))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("bloom", "BloomForCausalLM attends in a way of its own"),
+        ("gemma2", "Gemma2Attention attends with softcap"),
+        ("gpt_oss", "GptOssAttention attends with s_aux"),
+        ("mamba", "MambaForCausalLM has layers of the kind linear_attention"),
+    ],
+)
+def test_an_architecture_that_would_make_other_tokens_is_refused(name, why, prompts_of):
+    with pytest.raises(ModelError) as caught:
+        generate(CudaGraphEngine(of_architecture(name), Greedy()), prompts_of(9))
+    message = str(caught.value)
+    assert message.startswith(f"engine=cuda_graph: {why}, ")
+    assert message.endswith("use engine=eager.")
 
 
 def test_an_architecture_that_does_not_hand_its_columns_over_is_refused():
     states = torch.zeros(1, 1, 1, 8)
-    with pytest.raises(ModelError, match="its own way of attending"):
+    with pytest.raises(ModelError, match="does not hand over"):
         attend_used_length(torch.nn.Linear(1, 1), states, states, states, None)

@@ -7,13 +7,14 @@ all and is launched at once, so that a step takes the device's own time.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch._dynamo import config as dynamo_config
 from transformers import PreTrainedModel
 
 from llmlat.measure.engines.static_cache import Place, StaticCache
-from llmlat.measure.engines.used_length import attending_to_used_length
+from llmlat.measure.engines.used_length import attending_to_used_length, check_architecture, refusal
 
 Forward = Callable[["DecodeStep"], torch.Tensor]
 Replay = Callable[[], torch.Tensor]
@@ -25,7 +26,10 @@ _STEPS_BEFORE_CAPTURE = 3
 # multiples of the time that a 7B model's weights take to be read: 1.54 as it comes, 1.38 with matrix-vector
 # products of its own that it tunes, and less where what is fed to them is computed once beforehand,
 # and not again for every row of the matrix.
-_COMPILE_OPTIONS = {"coordinate_descent_tuning": True, "realize_opcount_threshold": 8}
+_COMPILE_OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
+    "coordinate_descent_tuning": True,
+    "realize_opcount_threshold": 8,
+}
 # One for every number of rows and every model that a sweep loads; beyond it, torch would not compile.
 _MOST_COMPILATIONS = 256
 
@@ -127,12 +131,20 @@ def make_ready(step: DecodeStep, *, is_compiled: bool) -> tuple[Replay, Preparat
     replay : callable
         Takes the step again, and returns its logits, in the same memory every time.
     preparation : Preparation
+
+    Raises
+    ------
+    ModelError
+        Where the model's architecture attends otherwise.
     """
+    check_architecture(step.model)
     device = step.model.device
     began = _seconds(device)
     # One token a row: the shapes of keys and values are known from then on.
     step.begin(torch.ones_like(step.place.first_columns), longest=1)
     step.prefill(step.input_ids)
+    if not step.cache.layers:
+        raise refusal(step.model, "keeps no keys and values")
     allocated = _seconds(device)
     run = _compiled(step) if is_compiled else forward
     compiled = _seconds(device)

@@ -30,7 +30,7 @@ class Place:
     is_prefilling: bool = True
 
 
-class StaticCache(Cache):
+class StaticCache(Cache):  # type: ignore[misc]
     """Keys and values of so many tokens a row.
 
     Parameters
@@ -52,7 +52,8 @@ class StaticCache(Cache):
         """Keep new keys and values in a layer, and return all that are attended to."""
         while len(self.layers) <= layer_idx:
             self.layers.append(_StaticLayer(self._capacity, self._place))
-        return self.layers[layer_idx].update(key_states, value_states)
+        layer: _StaticLayer = self.layers[layer_idx]
+        return layer.update(key_states, value_states)
 
     def reorder(self, source: torch.Tensor, length: int) -> None:
         """Let row `i` go on from what row `source[i]` holds in its first `length` columns."""

@@ -14,6 +14,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from llmlat.errors import ModelError
 
 NAME = "llmlat_used_length"
+# Other kinds of layers keep a state instead, or attend within chunks.
+_KINDS_OF_LAYERS = {"full_attention", "sliding_attention"}
 # What some architectures do to their scores besides; ignoring it would generate other tokens.
 _UNKNOWN = ("softcap", "s_aux", "position_bias")
 
@@ -57,20 +59,37 @@ def attend_used_length(
     ModelError
         Where the architecture does something to its scores that is not done here.
     """
-    refused = [name for name in _UNKNOWN if others.get(name) is not None]
+    for name in _UNKNOWN:
+        if others.get(name) is not None:
+            raise refusal(module, f"attends with {name}")
     if first_columns is None or last_column is None:
-        refused = ["its own way of attending"]
-    if refused:
-        raise ModelError(
-            f"engine=cuda_graph: {type(module).__name__} attends with {refused[0]}, which its attention over "
-            "the used length does not know; use engine=eager."
-        )
+        raise refusal(module, "does not hand over where its tokens are")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.is_cuda:
         from llmlat.measure.engines.decode_attention import attend
     else:
         attend = attend_masked
     return attend(query, key, value, first_columns, last_column, scale, sliding_window), None
+
+
+def check_architecture(model: PreTrainedModel) -> None:
+    """Refuse a model some of whose layers are known not to attend to all tokens, or to the last so many.
+
+    Raises
+    ------
+    ModelError
+    """
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    if others := sorted(kinds - _KINDS_OF_LAYERS):
+        raise refusal(model, f"has layers of the kind {others[0]}")
+
+
+def refusal(module: torch.nn.Module, what: str) -> ModelError:
+    """Return the error of a model, or of one of its layers, that cannot decode so."""
+    return ModelError(
+        f"engine=cuda_graph: {type(module).__name__} {what}, so it cannot attend over the used length of a "
+        "static cache; use engine=eager."
+    )
 
 
 def attend_masked(
@@ -98,10 +117,19 @@ AttentionInterface.register(NAME, attend_used_length)
 
 @contextmanager
 def attending_to_used_length(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model attend so within the block, whose calls decode over a static cache."""
+    """Let a model attend so within the block, whose calls decode over a static cache.
+
+    Raises
+    ------
+    ModelError
+        Where its architecture attends in a way of its own.
+    """
     usual = model.config._attn_implementation
     model.set_attn_implementation(NAME)
     try:
+        # An architecture that does not follow the interface is left as it is, without an error.
+        if model.config._attn_implementation != NAME:
+            raise refusal(model, "attends in a way of its own")
         yield
     finally:
         model.set_attn_implementation(usual)
