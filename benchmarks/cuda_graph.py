@@ -1,12 +1,13 @@
 """What a decode step costs with engine=cuda_graph: beside eager decoding, and beside the memory's floor.
 
     python benchmarks/cuda_graph.py [--contexts 128 1024 4096 16384] [--batches 1] [--json FILE]
-        [--engines compiled graph eager] [--tokens 96] [model=... quantization=...]
+        [--engines compiled graph eager] [--tokens 96] [-- model=... quantization=...]
 
 The floor is the time in which the weights can be read once, at the bandwidth of a large copy measured here.
-Each figure is of one request of the collector, its first steps left out. Then both engines are fed the same
-tokens, and their logits compared: where likeliest tokens lie closer together than rounding, no two ways of
-adding up agree on them. Needs CUDA; the model is Mistral-7B's architecture in bf16 unless told otherwise.
+Each engine is warmed up until its latency has settled; each figure is of one request of the collector. Then
+both engines are fed the same tokens, and their logits compared: where likeliest tokens lie closer together
+than rounding, no two ways of adding up agree on them. Needs CUDA; the model is Mistral-7B's architecture in
+bf16 unless told otherwise.
 """
 
 import argparse
@@ -16,11 +17,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
 from transformers import PreTrainedModel
 
 from llmlat import config
+from llmlat.config import CollectConfig
 from llmlat.errors import LlmlatError
 from llmlat.measure.cells import Cell
 from llmlat.measure.collect import Collector
@@ -35,10 +38,12 @@ from llmlat.measure.models.facts import model_facts
 from llmlat.measure.models.load import load_model
 from llmlat.measure.models.sources import find_model
 from llmlat.measure.prompts import Request
+from llmlat.measure.protocol.warmup import settle
 from llmlat.measure.timers import make_timer
+from llmlat.records import DECODE
+from llmlat.steps import one_row_a_step
 
 MISTRAL_7B = ["model=mistral-7b-instruct-v0.3", "model.weights=random"]
-WARMUP_TOKENS = 16
 AGREEMENT_CONTEXT = 1024
 
 
@@ -72,15 +77,21 @@ def measured(
     name: str, model: PreTrainedModel, batch: int, contexts: Sequence[int], n_tokens: int
 ) -> Iterator[dict[str, Any]]:
     """Yield the step's median and spread at each context, the longest first: its graph serves the others."""
+
+    def request_of(context: int) -> Request:
+        prompts = tuple(prompt_of(context, salt) for salt in range(batch))
+        return Request(0, ("made-up",) * batch, 0, prompts, n_tokens, Cell(name))
+
+    def warm_up(n: int) -> pd.DataFrame:
+        return collector.warm_up(request_of(max(contexts)), n, engine, decoder)
+
     decoder = Greedy(device=model.device)
     engine = make_engine(name, model, decoder)
     collector = Collector(make_timer(model.device))
+    settle(warm_up, CollectConfig(), n_tokens)
     for context in sorted(contexts, reverse=True):
-        prompts = tuple(prompt_of(context, salt) for salt in range(batch))
-        request = Request(0, ("made-up",) * batch, 0, prompts, WARMUP_TOKENS + n_tokens, Cell(name))
-        rows = collector.measure(request, engine, decoder)
-        steps = rows[rows["sequence_index"] == 0].iloc[WARMUP_TOKENS:]["token_latency_ms"]
-        p50, p95 = steps.quantile([0.5, 0.95])
+        rows = one_row_a_step(collector.measure(request_of(context), engine, decoder))
+        p50, p95 = rows.loc[rows["phase"] == DECODE, "token_latency_ms"].quantile([0.5, 0.95])
         yield {"engine": name, "batch": batch, "context": context, "p50_ms": p50, "p95_over_p50": p95 / p50}
     for preparation in getattr(engine, "preparations", ()):
         print(f"{name}, not in any figure: {preparation}", flush=True)

@@ -176,9 +176,14 @@ def test_a_step_that_cannot_be_captured_is_told_in_one_line(model, prompts_of, m
     )
 
 
-def test_running_out_of_memory_stays_what_it_is(model, prompts_of, monkeypatch):
+@pytest.mark.parametrize("is_hidden", [False, True])
+def test_running_out_of_memory_stays_what_it_is(model, prompts_of, monkeypatch, is_hidden):
     def full(step, device):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB.")
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB.")
+        finally:
+            if is_hidden:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
 
     monkeypatch.setattr(decode_step, "capture", full)
     engine = CudaGraphEngine(model, Greedy())

@@ -133,10 +133,12 @@ class CudaGraphEngine:
         try:
             replay, preparation = make_ready(step, is_compiled=self._is_compiled)
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
             # Ending a capture that went wrong fails too, and hides what went wrong.
-            first_line = str(error.__context__ or error).partition("\n")[0]
+            wrong = error.__context__ or error
+            if is_out_of_memory(wrong):
+                error.__traceback__ = None  # its frames hold the memory
+                raise wrong from None
+            first_line = str(wrong).partition("\n")[0]
             what = "compiled and captured" if self._is_compiled else "captured"
             raise ModelError(
                 f"engine=cuda_graph: a decode step of {type(self.model).__name__} cannot be {what} "
