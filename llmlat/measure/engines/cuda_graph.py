@@ -132,7 +132,7 @@ class CudaGraphEngine:
         """
         try:
             replay, preparation = make_ready(step, is_compiled=self._is_compiled)
-        except RuntimeError as error:
+        except (RuntimeError, ImportError) as error:
             # Ending a capture that went wrong fails too, and hides what went wrong.
             wrong = error.__context__ or error
             if is_out_of_memory(wrong):

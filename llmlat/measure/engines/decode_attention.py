@@ -8,6 +8,10 @@ is read once.
 
 Where the used part begins and ends is read from device memory, and the grid does not depend on it. So one
 captured launch serves every length, and costs what is used and not what is allocated.
+
+The flash attention that torch.nn.attention.varlen calls can do as much, publicly from torch 2.12 on. On an
+H200, over 32 layers of a 7B model, it took 0.88 ms where this takes 0.20 (batch 1, 1k used of 17k), 1.05
+beside 0.75 (16k used), and 2.98 beside 2.24 (batch 16, 4k used of 5k).
 """
 
 import math
