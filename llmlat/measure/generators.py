@@ -46,6 +46,14 @@ class Generators:
             self._made[cell] = self._make(cell)
         return self._made[cell]
 
+    def preparations(self) -> list[dict[str, Any]]:
+        """Return what the engines captured or compiled, and how long it took; none of it is in a row."""
+        return [
+            {"engine": cell.engine, **preparation}
+            for cell, (engine, _) in self._made.items()
+            for preparation in getattr(engine, "preparations", ())
+        ]
+
     def _make(self, cell: Cell) -> tuple[Engine, Decoder]:
         eos_ids = _eos_ids(self._model) if cell.stop_at_eos else ()
         decoder = make_decoder(cell, self._plan.device, eos_ids, _pad_id(self._model))

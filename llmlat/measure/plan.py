@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from hydra.utils import get_object
 
-from llmlat.config import CollectConfig, Config, Flagged
+from llmlat.config import CollectConfig, Config, Flagged, QuantizationName
 from llmlat.errors import ConfigError, one_line
 from llmlat.measure.cells import engine_settings, plan_cells
 from llmlat.measure.decoding import check_cell
@@ -78,9 +78,9 @@ def make_plan(config: Config) -> Plan:
     check_collect(config.collect)
     check_telemetry(config.collect)
     engines = engine_settings(config, cells)
-    for engine in engines.values():
-        _check_engine(engine)
     device = pick_device(config.device)
+    for engine in engines.values():
+        _check_engine(engine, device, config.quantization.name)
     source = find_model(config.model, device)
     model = config.model.stand_in if source.stand_in_for and config.model.stand_in else config.model
     tokenizer = make_tokenizer(model.tokenizer, model.name, model.revision, source.local_files_only)
@@ -93,12 +93,15 @@ def make_plan(config: Config) -> Plan:
     )
 
 
-def _check_engine(engine: dict[str, Any]) -> None:
+def _check_engine(engine: dict[str, Any], device: torch.device, quantization: QuantizationName) -> None:
+    """Find an engine's class, and ask it whether it runs here, if it is one that may not."""
     target = engine.get("_target_")
     try:
-        get_object(str(target))
+        found = get_object(str(target))
     except Exception as error:
         raise ConfigError(f"engine._target_={target}: cannot be found ({one_line(error)}).") from error
+    if hasattr(found, "check"):
+        found.check(device, quantization)
 
 
 def _measuring(collect: CollectConfig) -> dict[str, Any]:

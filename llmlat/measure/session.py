@@ -149,12 +149,18 @@ def _run_session(
         try:
             measuring.run()
         finally:
-            _close_session(dataset, session_id, telemetry, measuring)
+            _close_session(dataset, session_id, telemetry, measuring, generators.preparations())
     if measuring.first_misfit is not None and not dataset.completed_requests():
         raise measuring.first_misfit
 
 
-def _close_session(dataset: Dataset, session_id: int, telemetry: Telemetry, measuring: Measuring) -> None:
+def _close_session(
+    dataset: Dataset,
+    session_id: int,
+    telemetry: Telemetry,
+    measuring: Measuring,
+    preparations: list[dict[str, Any]],
+) -> None:
     """Keep what a session knows at its end, however it ends."""
     samples = telemetry.samples()
     if len(samples):
@@ -164,6 +170,7 @@ def _close_session(dataset: Dataset, session_id: int, telemetry: Telemetry, meas
         session_id,
         telemetry=telemetry.describe(),
         retries=measuring.retries.describe(),
+        preparations=preparations,
         skipped=len(skipped),
         finished=dataset.is_complete,
     )

@@ -150,7 +150,7 @@ def analyse(
         ),
         "first_visits": first_visits(counted),
         "latency": latency_summary(counted),
-        "cells": cell_summary(counted),
+        "cells": cell_summary(counted, about.get("measurement")),
     }
     metrics = beside_floor(metrics, floor)
     metrics["verdicts"] = thesis.verdicts(metrics, rows, contrast) if reference == "thesis" else []

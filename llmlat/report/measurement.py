@@ -13,12 +13,26 @@ Metrics = Mapping[str, Any]
 def words(metrics: Metrics) -> list[str]:
     """Return a paragraph on each thing that is known."""
     told = (
+        preparation_words(metrics),
         warm_up_words(metrics),
         repetition_words(metrics),
         flag_words(metrics),
         telemetry_words(metrics),
+        bandwidth_words(metrics),
     )
     return [paragraph for paragraph in told if paragraph]
+
+
+def preparation_words(metrics: Metrics) -> str:
+    """Say what was captured and compiled before the requests, and for how long."""
+    prepared = _measurement(metrics).get("preparations") or []
+    if not prepared:
+        return ""
+    capture_s = sum(entry["capture_s"] for entry in prepared)
+    compiled = [entry["compile_s"] for entry in prepared if entry["compile_s"] is not None]
+    compiling = f", after compiling it for {number(sum(compiled), 2)} s" if compiled else ""
+    captured = f"A decode step was captured {counted(len(prepared), 'time')} in {number(capture_s, 2)} s"
+    return f"{captured}{compiling}; no row holds any of that."
 
 
 def warm_up_words(metrics: Metrics) -> str:
@@ -91,6 +105,22 @@ def telemetry_words(metrics: Metrics) -> str:
     )
 
 
+def bandwidth_words(metrics: Metrics) -> str:
+    """Say how much of the memory's bandwidth a later step uses for what it must read."""
+    bandwidth = _measurement(metrics).get("memory_bandwidth_bytes_per_s")
+    shares = [cell.get("achieved_bandwidth_fraction") for cell in metrics.get("cells") or []]
+    known = [share for share in shares if share is not None]
+    if not is_number(bandwidth) or not known:
+        return ""
+    low, high = percent(min(known)), percent(max(known))
+    share = low if low == high else f"{low} to {high}"
+    return (
+        f"A large copy moves {number(bandwidth / 1e12, 3)} TB/s within the device's memory, bytes read and "
+        f"written. A median later step reads its weights and its context at {share} of that; at all of it, "
+        "nothing but the memory would hold it up."
+    )
+
+
 def cells(metrics: Metrics) -> Table | None:
     """Set the ways of generating side by side, or return None where there is only one."""
     found = metrics.get("cells") or []
@@ -104,6 +134,7 @@ def cells(metrics: Metrics) -> Table | None:
         Column("5 % under", roomy=True),
         Column("95 % under", roomy=True),
         Column("tokens / s"),
+        Column("of the bandwidth", roomy=True),
     )
     rows = tuple(
         (
@@ -114,10 +145,14 @@ def cells(metrics: Metrics) -> Table | None:
                 for name in ("prefill_median", "decode_median", "decode_p5", "decode_p95")
             ),
             number(cell["tokens_per_s"]),
+            percent(cell.get("achieved_bandwidth_fraction")),
         )
         for cell in found
     )
-    note = "Medians. Tokens a second: what a later step generates, over all sequences of the batch."
+    note = (
+        "Medians. Tokens a second: what a later step generates, over all sequences of the batch. Of the "
+        "bandwidth: what a later step must read, over its time, over what the memory can move."
+    )
     return Table("What each way of generating costs", columns, rows, note)
 
 

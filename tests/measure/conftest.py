@@ -11,6 +11,7 @@ from transformers import MistralConfig, PreTrainedModel
 from llmlat.config import QuantizationName
 from llmlat.measure.cells import Cell
 from llmlat.measure.collect import set_aside_from_garbage_collection
+from llmlat.measure.engines import decode_step
 from llmlat.measure.models.load import load_model
 from llmlat.measure.models.sources import ModelSource
 from llmlat.measure.prompts import Request
@@ -25,6 +26,12 @@ def quick_requests() -> Iterator[None]:
     """Spare every request of a module's tests the garbage collection over all that is loaded."""
     with set_aside_from_garbage_collection():
         yield
+
+
+@pytest.fixture
+def uncaptured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let engine=cuda_graph take its step itself instead of capturing it: all but the graph, anywhere."""
+    monkeypatch.setattr(decode_step, "capture", lambda step, device: step)
 
 
 @pytest.fixture

@@ -56,6 +56,13 @@ def test_a_cached_token_weighs_what_the_cache_grows_by(random_model):
     assert [facts[name] for name in sizes] == [2, 64, 4, 2, 16, 128, None]
 
 
+def test_a_window_is_one_where_every_layer_has_it(random_model):
+    assert model_facts(random_model(sliding_window=6))["sliding_window"] == 6
+    mixed = random_model(sliding_window=6)
+    mixed.config.layer_types = ["sliding_attention", "full_attention"]
+    assert model_facts(mixed)["sliding_window"] is None
+
+
 def test_an_architecture_without_attention_has_no_cached_tokens():
     facts = model_facts(MambaForCausalLM(MambaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1)))
     assert facts["kv_bytes_per_token"] is None

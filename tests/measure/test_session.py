@@ -14,6 +14,7 @@ from llmlat.dataset import Dataset, key_of
 from llmlat.errors import ConfigError, MeasurementError, ModelError
 from llmlat.measure import generators as generators_module
 from llmlat.measure import plan as plan_module
+from llmlat.measure.engines.cuda_graph import CudaGraphEngine
 from llmlat.measure.plan import make_plan
 from llmlat.measure.session import measure
 
@@ -267,6 +268,19 @@ def test_a_model_without_an_end_of_sequence(run):
 def test_the_other_engine_makes_the_same_tokens(run):
     eager, no_cache = run().read(), run("engine=no_cache").read()
     assert eager["token_id"].tolist() == no_cache["token_id"].tolist()
+
+
+def test_what_captured_steps_took_is_in_provenance_and_in_no_row(run, uncaptured, monkeypatch):
+    monkeypatch.setattr(CudaGraphEngine, "check", lambda *_: None)
+    dataset = run("collect.interleave.engine=[eager,cuda_graph]", "collect.repetitions=2")
+    (session,) = dataset.provenance["sessions"]
+    (captured,) = session["preparations"]
+    assert (captured["engine"], captured["rows"], captured["capacity"]) == ("cuda_graph", 1, 1024)
+    rows = dataset.read()
+    tokens = rows[~rows["is_warmup"]].groupby("engine")["token_id"]
+    eager, replayed = (tokens.get_group(engine).tolist() for engine in ("eager", "cuda_graph"))
+    assert sorted(eager) == sorted(replayed)
+    assert run().provenance["sessions"][0]["preparations"] == []
 
 
 # --- bad settings are found before anything is loaded ---------------------------------------------

@@ -77,6 +77,37 @@ def test_ways_of_generating_stand_side_by_side(metrics):
     ]
 
 
+def test_the_share_of_the_bandwidth_is_told_where_it_is_known(metrics):
+    assert measurement.bandwidth_words(metrics) == ""
+    metrics["measurement"]["memory_bandwidth_bytes_per_s"] = 4.241e12
+    assert measurement.bandwidth_words(metrics) == "", "the model's sizes are not known"
+    metrics["cells"] = [
+        make_cell(achieved_bandwidth_fraction=0.181),
+        make_cell(batch_size=4, achieved_bandwidth_fraction=0.75),
+    ]
+    said = measurement.bandwidth_words(metrics).replace("\N{NO-BREAK SPACE}", " ")
+    assert said.startswith("A large copy moves 4.24 TB/s ")
+    assert "at 18.1 % to 75.0 % of that" in said
+    table = measurement.cells(metrics)
+    assert table is not None
+    assert [row[-1].replace("\N{NO-BREAK SPACE}", " ") for row in table.rows] == ["18.1 %", "75.0 %"]
+    assert table.columns[-1].header == "of the bandwidth"
+
+
+def test_capturing_and_compiling_are_told_with_their_seconds(metrics):
+    assert measurement.preparation_words(metrics) == ""
+    captured = {"engine": "cuda_graph", "rows": 1, "capacity": 1024, "compile_s": None, "capture_s": 0.5}
+    metrics["measurement"]["preparations"] = [captured]
+    assert measurement.preparation_words(metrics) == (
+        "A decode step was captured 1 time in 0.50 s; no row holds any of that."
+    )
+    metrics["measurement"]["preparations"] = [captured, {**captured, "compile_s": 41.0, "capture_s": 0.7}]
+    assert measurement.preparation_words(metrics) == (
+        "A decode step was captured 2 times in 1.2 s, after compiling it for 41 s; no row holds any of that."
+    )
+    assert measurement.words(metrics)[0] == measurement.preparation_words(metrics)
+
+
 def test_what_did_not_fit_is_listed_with_the_reason(metrics):
     assert measurement.not_measured(metrics) is None
     first = {

@@ -56,6 +56,11 @@ class Engine(Protocol):
     phases are timed; each runs one step and returns the ids it generated, shape (rows, 1), without waiting
     for them; a row a sequence, or a row a beam. The collector keeps them until the request ends: an engine
     that generates into the same memory at every step returns a copy.
+
+    Two names more are looked for where they are. The class may have a static method
+    `check(device, quantization)`, which raises `ConfigError` where the engine cannot run, before anything is
+    loaded. An engine may have `preparations`, a list of dicts of what `prepare` captured or compiled, with
+    the seconds that it took: `capture_s`, and `compile_s` or None.
     """
 
     def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Any:

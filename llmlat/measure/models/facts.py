@@ -23,8 +23,9 @@ def model_facts(model: PreTrainedModel) -> dict[str, int | None]:
         `n_parameters`; `weight_bytes`, what a decode step reads of them: everything as it is stored, scales
         of quantised layers too, without tables of embeddings, of which it reads a row a token;
         `kv_bytes_per_token`, keys and values of one token in all layers; and of the architecture
-        `n_layers`, `hidden_size`, `n_heads`, `n_kv_heads`, `head_dim`, `vocabulary` and `sliding_window`.
-        None stands for what the architecture does not have. Of experts, `weight_bytes` counts every one.
+        `n_layers`, `hidden_size`, `n_heads`, `n_kv_heads`, `head_dim`, `vocabulary` and `sliding_window`,
+        where every layer has one. None stands for what the architecture does not have. Of experts,
+        `weight_bytes` counts every one.
     """
     sizes = _attention_sizes(model.config.get_text_config())
     kv_sizes = [sizes[name] for name in ("n_layers", "n_kv_heads", "head_dim")]
@@ -49,8 +50,15 @@ def _attention_sizes(config: PreTrainedConfig) -> dict[str, int | None]:
         "n_kv_heads": getattr(config, "num_key_value_heads", None) or n_heads,
         "head_dim": getattr(config, "head_dim", None) or per_head,
         "vocabulary": getattr(config, "vocab_size", None),
-        "sliding_window": getattr(config, "sliding_window", None),
+        "sliding_window": _window(config),
     }
+
+
+def _window(config: PreTrainedConfig) -> int | None:
+    """Return how many tokens back every layer attends; None where some layer attends to all."""
+    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention"])
+    window: int | None = getattr(config, "sliding_window", None)
+    return window if kinds == {"sliding_attention"} else None
 
 
 def _read_by_a_step(model: PreTrainedModel) -> Iterator[torch.Tensor]:
