@@ -1,0 +1,156 @@
+"""Fits and tests on rows that are never loaded whole: the one place that knows the order."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from llmlat.config import SplitConfig
+from llmlat.errors import ConfigError, one_line
+from llmlat.predict.evaluate import Milliseconds
+from llmlat.predict.large.moments import moments
+from llmlat.predict.large.parts import TEST, TRAIN, divide
+from llmlat.predict.large.ridge import fit_ridge, is_ridge
+from llmlat.predict.large.rows import Rows, Source, number, open_rows
+from llmlat.predict.large.sample import fit_sample, sample
+from llmlat.predict.large.score import error_block, median, predict_part
+from llmlat.predict.large.summary import Summary, summarise
+from llmlat.records import TARGET
+
+EXACT = "exact"
+N_SOME = 100
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to fit on large data.
+
+    Attributes
+    ----------
+    split : SplitConfig
+        `random` or `by_request`; its seed also draws samples.
+    sample_rows : int
+        How many rows a regressor is fitted on that sums do not decide.
+    shown_rows : int
+        How many test rows are returned, for figures; whole requests.
+    memory_mb : int
+        What DuckDB may hold; Python and its libraries take some 250 MB besides.
+    threads : int or None
+        DuckDB's; as many as there are cores where None.
+    """
+
+    split: SplitConfig
+    sample_rows: int = 1_000_000
+    shown_rows: int = 10_000
+    memory_mb: int = 200
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class LargeFit:
+    """A pipeline fitted on large data, and what is known about it.
+
+    Attributes
+    ----------
+    fitted : Pipeline
+        `scaled` and `regressor`, fitted on frames of the source's features; equal to what `fit` on all
+        training rows in memory gives, where `how` is `exact`.
+    metrics : dict
+        `n_events`, `n_train`, `n_test`, `n_requests`; the error block of the test rows; `baselines`, the
+        `mean` and `median` of the training rows tested on the same rows; `split`; `how` and `n_passes`.
+    how : str
+        `exact`, or how much was drawn: `sampled by group: 812 of 10,000 requests, 1,000,000 of 50,000,000
+        rows`.
+    n_passes : int
+        How often the files were read.
+    train : Summary
+        Where the features of the training rows lie.
+    predictions : DataFrame
+        Some test rows, whole requests: features, `token_latency_ms`, `predicted_ms`.
+    """
+
+    fitted: Pipeline
+    metrics: dict[str, Any] = field(repr=False)
+    how: str
+    n_passes: int
+    train: Summary
+    predictions: pd.DataFrame = field(repr=False)
+
+
+def fit_large(source: Source, pipeline: Pipeline, settings: Settings) -> LargeFit:
+    """Fit a regressor on rows in parquet files and test it on held-out ones, loading neither.
+
+    Parameters
+    ----------
+    source : Source
+    pipeline : Pipeline
+        Unfitted, of the steps `scaled` and `regressor`. Ridge behind a StandardScaler is fitted exactly; any
+        other on a sample of whole requests.
+    settings : Settings
+
+    Returns
+    -------
+    LargeFit
+
+    Raises
+    ------
+    ConfigError
+        Where DuckDB is not installed, an expression cannot be one, the split leaves too little, or the
+        regressor cannot be fitted.
+    DatasetError
+        Where a file cannot be read, or its rows cannot be fitted.
+    """
+    with open_rows(source, settings.memory_mb, settings.threads) as rows:
+        groups = divide(rows, settings.split)
+        train = summarise(rows, TRAIN)
+        fitted, how = _fit(rows, train, pipeline, settings)
+        predict = _predictor(fitted)
+        predict_part(rows, TEST, predict)
+        tested = _tested(rows, train)
+        shown = sample(rows, TEST, settings.shown_rows, settings.split.seed).frame
+        predictions = shown.assign(predicted_ms=predict(shown[list(rows.features)]))
+        split = {name: getattr(settings.split, name) for name in ("test_size", "seed")}
+        metrics = {
+            "n_events": groups.n_rows,
+            "n_train": train.n,
+            "n_test": tested.pop("n"),
+            "n_requests": len(groups.ids),
+            **tested,
+            "split": {"name": str(settings.split.name), **split},
+            "how": how,
+            "n_passes": rows.n_passes,
+        }
+        return LargeFit(fitted, metrics, how, rows.n_passes, train, predictions)
+
+
+def _fit(rows: Rows, train: Summary, pipeline: Pipeline, settings: Settings) -> tuple[Pipeline, str]:
+    """Return the fitted pipeline, and how it was fitted."""
+    if is_ridge(pipeline):
+        return fit_ridge(pipeline, moments(rows, TRAIN, train), rows.first(TRAIN, N_SOME)), EXACT
+    drawn = sample(rows, TRAIN, settings.sample_rows, settings.split.seed)
+    return fit_sample(pipeline, drawn, list(rows.features)), str(drawn)
+
+
+def _tested(rows: Rows, train: Summary) -> dict[str, Any]:
+    middle = median(rows.scan, TRAIN, TARGET)
+    constant = {"mean": train.latency_mean_ms, "median": middle}
+    baselines = {name: error_block(rows, number(value)) for name, value in constant.items()}
+    return {**error_block(rows), "baselines": baselines}
+
+
+def _predictor(fitted: Pipeline) -> Callable[[pd.DataFrame], Milliseconds]:
+    def predict(features: pd.DataFrame) -> Milliseconds:
+        try:
+            predicted = np.asarray(fitted.predict(features), dtype=np.float64)
+        except ValueError as error:
+            raise ConfigError(f"regressor: cannot predict these rows ({one_line(error)}).") from error
+        if not np.isfinite(predicted).all():
+            raise ConfigError(
+                "regressor: it predicts infinite latencies; choose another regressor, or other parameters."
+            )
+        return predicted
+
+    return predict
