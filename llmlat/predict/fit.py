@@ -22,6 +22,7 @@ from llmlat.predict.evaluate import Milliseconds
 from llmlat.records import COLUMN, TARGET
 
 N_REHEARSAL_ROWS = 200
+OPTIONAL = {"xgboost"}  # packages that the extra of the same name installs
 NUMBER_KINDS = "biuf"  # numpy's letters: booleans, whole numbers, floating point
 
 
@@ -119,14 +120,25 @@ def _instantiate(regressor: Mapping[str, Any]) -> Any:
     except (InstantiationException, TypeError) as error:
         reason = one_line(error.__cause__ or error)
         raise ConfigError(
-            f"regressor._target_={target}: cannot be made ({reason}); use the import path of a scikit-learn "
-            "regressor and its own hyperparameters, such as sklearn.linear_model.Ridge."
+            f"regressor._target_={target}: cannot be made ({reason}); {_remedy(error)}."
         ) from error
     if not _is_regressor(estimator):
         raise ConfigError(
             f"regressor._target_={target}: not a scikit-learn regressor (a class of kind regressor)."
         )
     return estimator
+
+
+def _remedy(error: BaseException | None) -> str:
+    """Return what to do about a regressor that cannot be made, from what caused it."""
+    while error is not None:
+        if isinstance(error, ImportError) and error.name in OPTIONAL:
+            return f"install it: pip install 'llmlat[{error.name}]'"
+        error = error.__cause__
+    return (
+        "use the import path of a scikit-learn regressor and its own hyperparameters, such as "
+        "sklearn.linear_model.Ridge"
+    )
 
 
 def _is_regressor(estimator: Any) -> bool:

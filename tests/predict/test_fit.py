@@ -1,6 +1,7 @@
 """Everything that a config can get wrong about the regressor is found before anything is measured."""
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,18 @@ def test_fitting_leaves_the_pipeline_unfitted(
     assert fitted is not pipeline
     assert not hasattr(pipeline.named_steps["regressor"], "coef_")
     check_is_fitted(fitted.named_steps["regressor"])
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_missing_extra_is_named(is_nested: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    regressor: dict[str, Any] = {"_target_": "xgboost.XGBRegressor"}
+    if is_nested:
+        regressor = {"_target_": "sklearn.compose.TransformedTargetRegressor", "regressor": regressor}
+    with pytest.raises(
+        ConfigError, match=r"^regressor\._target_=.*; install it: pip install 'llmlat\[xgboost\]'\.$"
+    ):
+        build_pipeline(regressor, THESIS)
 
 
 @pytest.mark.parametrize(
