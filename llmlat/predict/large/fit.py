@@ -11,8 +11,9 @@ from sklearn.pipeline import Pipeline
 from llmlat.config import SplitConfig
 from llmlat.errors import ConfigError, one_line
 from llmlat.predict.evaluate import Milliseconds
-from llmlat.predict.large.moments import moments
+from llmlat.predict.large.moments import sums
 from llmlat.predict.large.parts import TEST, TRAIN, divide
+from llmlat.predict.large.physics import START_ROWS, fit_physics, is_physics
 from llmlat.predict.large.ridge import fit_ridge, is_ridge
 from llmlat.predict.large.rows import Rows, Source, number, open_rows
 from llmlat.predict.large.sample import fit_sample, sample
@@ -129,7 +130,10 @@ def fit_large(source: Source, pipeline: Pipeline, settings: Settings) -> LargeFi
 def _fit(rows: Rows, train: Summary, pipeline: Pipeline, settings: Settings) -> tuple[Pipeline, str]:
     """Return the fitted pipeline, and how it was fitted."""
     if is_ridge(pipeline):
-        return fit_ridge(pipeline, moments(rows, TRAIN, train), rows.first(TRAIN, N_SOME)), EXACT
+        return fit_ridge(pipeline, sums(rows, TRAIN, train).moments(), rows.first(TRAIN, N_SOME)), EXACT
+    if is_physics(pipeline):
+        start = sample(rows, TRAIN, START_ROWS, settings.split.seed)
+        return fit_physics(rows, TRAIN, train, pipeline, start)
     drawn = sample(rows, TRAIN, settings.sample_rows, settings.split.seed)
     return fit_sample(pipeline, drawn, list(rows.features)), str(drawn)
 

@@ -53,10 +53,58 @@ class Moments:
     latency_square: float
 
 
-def moments(
-    rows: Rows, relation: str, near: Summary, weight: str | None = None, where: str = "TRUE"
-) -> Moments:
-    """Add up the rows of a part, reading the files once.
+@dataclass(frozen=True)
+class Sums:
+    """Sums over rows of features and latency, each less a centre; those about one centre add up.
+
+    Attributes
+    ----------
+    centre : ndarray of float64, shape (n_features + 1,)
+        What is taken off the features, and off the latency behind them.
+    n : int
+        Rows.
+    weight : float
+        Sum of the weights.
+    first : ndarray of float64, shape (n_features + 1,)
+    second : ndarray of float64, shape (n_features + 1, n_features + 1)
+        Of products of two.
+    """
+
+    centre: Floats
+    n: int
+    weight: float
+    first: Floats
+    second: Floats
+
+    @classmethod
+    def of(cls, values: Floats, weights: Floats, centre: Floats) -> "Sums":
+        """Add up rows in memory: features and latency, shape (n_rows, n_features + 1)."""
+        moved = values - centre
+        weighted = moved * weights[:, None]
+        return cls(centre, len(values), float(weights.sum()), weighted.sum(axis=0), moved.T @ weighted)
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(
+            self.centre,
+            self.n + other.n,
+            self.weight + other.weight,
+            self.first + other.first,
+            self.second + other.second,
+        )
+
+    def moments(self) -> Moments:
+        """Return the sums about the means; of no rows, zeros."""
+        shift = self.first / (self.weight or 1.0)
+        square = self.second - self.weight * np.outer(shift, shift)
+        mean = self.centre + shift
+        rest = shift - (mean - self.centre)
+        own = slice(len(mean) - 1)
+        about_means = (square[own, own], square[own, -1], float(square[-1, -1]))
+        return Moments(self.n, self.weight, mean[own], rest[own], float(mean[-1]), *about_means)
+
+
+def sums(rows: Rows, relation: str, near: Summary, weight: str | None = None, where: str = "TRUE") -> Sums:
+    """Add up the rows of a view, reading the files once.
 
     Parameters
     ----------
@@ -64,46 +112,26 @@ def moments(
     relation : str
         A view of `rows`.
     near : Summary
-        Means to start from: any near the true ones; exactness does not depend on them.
+        Its means are the centre: any near the true ones; exactness does not depend on them.
     weight : str, optional
-        SQL expression of a row's weight.
+        SQL expression of a row's weight; 1 unless given.
     where : str
         SQL condition of the rows to add up.
     """
     columns = [*rows.features, TARGET]
     centre = np.append(near.mean, near.latency_mean_ms)
     moved = [f"{name(c)} - {number(m)} AS u{k}" for k, (c, m) in enumerate(zip(columns, centre, strict=True))]
-    weighted = "" if weight is None else "w * "
+    factor = "" if weight is None else "w * "
     pairs = [(i, j) for i in range(len(columns)) for j in range(i + 1)]
-    sums = [
+    wanted = [
         "count(*)",
-        "count(*)" if weight is None else "fsum(w)",
-        *[f"fsum({weighted}u{k})" for k in range(len(columns))],
-        *[f"fsum({weighted}u{i} * u{j})" for i, j in pairs],
+        "count(*)" if weight is None else "coalesce(fsum(w), 0)",
+        *[f"coalesce(fsum({factor}u{k}), 0)" for k in range(len(columns))],
+        *[f"coalesce(fsum({factor}u{i} * u{j}), 0)" for i, j in pairs],
     ]
     inner = f"SELECT {', '.join(moved)}, {weight or 1} AS w FROM {relation} WHERE {where}"
-    n, total, *found = rows.scan(f"SELECT {', '.join(sums)} FROM ({inner})")[0]
-    if not n:
-        return _nothing(len(rows.features))
-    return _about_means(n, float(total), centre, np.array(found, dtype=np.float64), pairs)
-
-
-def _about_means(
-    n: int, weight: float, centre: Floats, found: Floats, pairs: list[tuple[int, int]]
-) -> Moments:
-    """Turn sums about a centre into sums about the means."""
-    shift = found[: len(centre)] / weight
-    square = np.empty((len(centre), len(centre)))
-    for (i, j), total in zip(pairs, found[len(centre) :], strict=True):
-        square[i, j] = square[j, i] = total
-    square -= weight * np.outer(shift, shift)
-    mean = centre + shift
-    rest = shift - (mean - centre)
-    own = slice(len(centre) - 1)
-    gram, cross = square[own, own], square[own, -1]
-    return Moments(n, weight, mean[own], rest[own], float(mean[-1]), gram, cross, float(square[-1, -1]))
-
-
-def _nothing(n_features: int) -> Moments:
-    none = np.zeros(n_features)
-    return Moments(0, 0.0, none, none, 0.0, np.zeros((n_features, n_features)), none, 0.0)
+    n, total, *found = rows.scan(f"SELECT {', '.join(wanted)} FROM ({inner})")[0]
+    second = np.empty((len(columns), len(columns)))
+    for (i, j), product in zip(pairs, found[len(columns) :], strict=True):
+        second[i, j] = second[j, i] = product
+    return Sums(centre, n, float(total), np.array(found[: len(columns)]), second)

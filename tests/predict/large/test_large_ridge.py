@@ -8,7 +8,7 @@ from sklearn.linear_model import Lasso, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from llmlat.predict.large.moments import moments
+from llmlat.predict.large.moments import sums
 from llmlat.predict.large.ridge import fit_ridge, is_ridge
 from llmlat.predict.large.rows import COUNTED
 from llmlat.predict.large.summary import summarise
@@ -60,7 +60,7 @@ def test_ridge_is_the_one_that_scikit_learn_fits_in_memory(
     with opened(rows, list(features)) as stored:
         found = fit_ridge(
             ridge(**parameters),
-            moments(stored, COUNTED, summarise(stored, COUNTED)),
+            sums(stored, COUNTED, summarise(stored, COUNTED)).moments(),
             stored.first(COUNTED, 50),
         )
     scaler, fitted = found
@@ -78,7 +78,7 @@ def test_without_a_penalty_collinear_columns_share_as_in_the_smallest_solution(o
     rows = noisy_rows()
     rows["twice"] = 2 * rows["prompt_tokens"]
     with opened(rows, ["prompt_tokens", "twice"]) as stored:
-        found = moments(stored, COUNTED, summarise(stored, COUNTED))
+        found = sums(stored, COUNTED, summarise(stored, COUNTED)).moments()
         coefficients = fit_ridge(ridge(alpha=0.0), found, stored.first(COUNTED, 50))[-1].coef_
     assert coefficients[0] == pytest.approx(coefficients[1])
 
