@@ -58,13 +58,13 @@ class LargeFit:
     ----------
     fitted : Pipeline
         `scaled` and `regressor`, fitted on frames of the source's features; equal to what `fit` on all
-        training rows in memory gives, where `how` is `exact`.
+        training rows in memory gives, where `how` says `exact`.
     metrics : dict
         `n_events`, `n_train`, `n_test`, `n_requests`; the error block of the test rows; `baselines`, the
         `mean` and `median` of the training rows tested on the same rows; `split`; `how` and `n_passes`.
     how : str
-        `exact`, or how much was drawn: `sampled by group: 812 of 10,000 requests, 1,000,000 of 50,000,000
-        rows`.
+        `exact`, with what became of physics's floor; or how much was drawn: `sampled by group: 812 of 10,000
+        requests, 1,000,000 of 50,000,000 rows`.
     n_passes : int
         How often the files were read.
     train : Summary
@@ -88,8 +88,8 @@ def fit_large(source: Source, pipeline: Pipeline, settings: Settings) -> LargeFi
     ----------
     source : Source
     pipeline : Pipeline
-        Unfitted, of the steps `scaled` and `regressor`. Ridge behind a StandardScaler is fitted exactly; any
-        other on a sample of whole requests.
+        Unfitted, of the steps `scaled` and `regressor`. Ridge behind a StandardScaler and physics on features
+        in their units are fitted on all rows; any other on a sample of whole requests.
     settings : Settings
 
     Returns
@@ -106,8 +106,7 @@ def fit_large(source: Source, pipeline: Pipeline, settings: Settings) -> LargeFi
     """
     with open_rows(source, settings.memory_mb, settings.threads) as rows:
         groups = divide(rows, settings.split)
-        train = summarise(rows, TRAIN)
-        fitted, how = _fit(rows, train, pipeline, settings)
+        fitted, train, how = fit_part(rows, TRAIN, pipeline, settings)
         predict = _predictor(fitted)
         predict_part(rows, TEST, predict)
         tested = _tested(rows, train)
@@ -127,15 +126,18 @@ def fit_large(source: Source, pipeline: Pipeline, settings: Settings) -> LargeFi
         return LargeFit(fitted, metrics, how, rows.n_passes, train, predictions)
 
 
-def _fit(rows: Rows, train: Summary, pipeline: Pipeline, settings: Settings) -> tuple[Pipeline, str]:
-    """Return the fitted pipeline, and how it was fitted."""
+def fit_part(rows: Rows, part: str, pipeline: Pipeline, settings: Settings) -> tuple[Pipeline, Summary, str]:
+    """Return a pipeline fitted on a part of open rows, where its features lie, and how it was fitted."""
+    near = summarise(rows, part)
     if is_ridge(pipeline):
-        return fit_ridge(pipeline, sums(rows, TRAIN, train).moments(), rows.first(TRAIN, N_SOME)), EXACT
-    if is_physics(pipeline):
-        start = sample(rows, TRAIN, START_ROWS, settings.split.seed)
-        return fit_physics(rows, TRAIN, train, pipeline, start)
-    drawn = sample(rows, TRAIN, settings.sample_rows, settings.split.seed)
-    return fit_sample(pipeline, drawn, list(rows.features)), str(drawn)
+        fitted, how = fit_ridge(pipeline, sums(rows, part, near).moments(), rows.first(part, N_SOME)), EXACT
+    elif is_physics(pipeline):
+        start = sample(rows, part, START_ROWS, settings.split.seed)
+        fitted, how = fit_physics(rows, part, near, pipeline, start)
+    else:
+        drawn = sample(rows, part, settings.sample_rows, settings.split.seed)
+        fitted, how = fit_sample(pipeline, drawn, list(rows.features)), str(drawn)
+    return fitted, near, how
 
 
 def _tested(rows: Rows, train: Summary) -> dict[str, Any]:
