@@ -30,7 +30,7 @@ RELATIVE = f"pow({TARGET}, -2)"
 """The weight that turns squared errors into squared relative ones."""
 
 START_ROWS = 100_000
-BAND_ROWS = 500_000
+BAND_ROWS = 200_000
 MAX_BANDS = 4
 MAX_TURNS = 50
 
