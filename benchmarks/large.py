@@ -29,8 +29,8 @@ from sklearn.preprocessing import StandardScaler
 from llmlat.config import SplitConfig, SplitName
 from llmlat.predict.large import Settings, Source, fit_large
 from llmlat.predict.large.fit import fit_part
-from llmlat.predict.large.parts import TRAIN, divide
-from llmlat.predict.large.rows import GROUP, open_rows
+from llmlat.predict.large.parts import divide, groups_of
+from llmlat.predict.large.rows import open_rows
 from llmlat.predict.regressors import PhysicsRegressor
 from llmlat.records import TARGET
 
@@ -135,9 +135,9 @@ def fit(kind: str, files: list[str]) -> dict[str, Any]:
     """Fit, and test nothing."""
     began = time.perf_counter(), time.process_time()
     with open_rows(Source(files, FEATURES[kind]), SETTINGS.memory_mb) as rows:
-        divide(rows, SETTINGS.split)
-        _, near, how = fit_part(rows, TRAIN, PIPELINES[kind], SETTINGS)
-        return {"how": how, "n": near.n, "n_passes": rows.n_passes, **_cost(began)}
+        _, train, _ = divide(rows, SETTINGS.split)
+        _, near, how = fit_part(train, PIPELINES[kind], SETTINGS)
+        return {"how": how, "n": near.n, "n_passes": rows.database.n_passes, **_cost(began)}
 
 
 def fit_and_errors(kind: str, files: list[str]) -> dict[str, Any]:
@@ -154,9 +154,9 @@ def compare(kind: str, files: list[str]) -> dict[str, Any]:
     if kind == "physics" or psutil.virtual_memory().available < n_rows * BYTES_A_ROW_IN_MEMORY:
         files = files[:FEW_FILES]
     with open_rows(Source(files, FEATURES[kind]), SETTINGS.memory_mb) as rows:
-        divide(rows, SETTINGS.split)
-        found, *_ = fit_part(rows, TRAIN, PIPELINES[kind], SETTINGS)
-        requests = rows.frame(f"SELECT DISTINCT {GROUP} AS id FROM {TRAIN}")["id"].to_numpy()
+        _, train, _ = divide(rows, SETTINGS.split)
+        found, *_ = fit_part(train, PIPELINES[kind], SETTINGS)
+        requests = groups_of(train).ids
         work, latency_ms = rows_in_memory(kind, files, requests)
     PIPELINES[kind].fit(work, latency_ms)
     pairs = zip(_coefficients(found), _coefficients(PIPELINES[kind]), strict=True)

@@ -12,10 +12,10 @@ from llmlat.config import SplitConfig
 from llmlat.errors import ConfigError, one_line
 from llmlat.predict.evaluate import Milliseconds
 from llmlat.predict.large.moments import sums
-from llmlat.predict.large.parts import TEST, TRAIN, divide
+from llmlat.predict.large.parts import divide
 from llmlat.predict.large.physics import START_ROWS, fit_physics, is_physics
 from llmlat.predict.large.ridge import fit_ridge, is_ridge
-from llmlat.predict.large.rows import Rows, Source, number, open_rows
+from llmlat.predict.large.rows import Part, Source, number, open_rows
 from llmlat.predict.large.sample import fit_sample, sample
 from llmlat.predict.large.score import error_block, median, predict_part
 from llmlat.predict.large.summary import Summary, summarise
@@ -38,7 +38,7 @@ class Settings:
     shown_rows : int
         How many test rows are returned, for figures; whole requests.
     memory_mb : int
-        What DuckDB may hold; Python and its libraries take some 250 MB besides.
+        What DuckDB may hold; Python and its libraries take some 300 MB besides.
     threads : int or None
         DuckDB's; as many as there are cores where None.
     """
@@ -46,7 +46,7 @@ class Settings:
     split: SplitConfig
     sample_rows: int = 1_000_000
     shown_rows: int = 10_000
-    memory_mb: int = 200
+    memory_mb: int = 128
     threads: int | None = None
 
 
@@ -104,47 +104,50 @@ def fit_large(source: Source, pipeline: Pipeline, settings: Settings) -> LargeFi
     DatasetError
         Where a file cannot be read, or its rows cannot be fitted.
     """
-    with open_rows(source, settings.memory_mb, settings.threads) as rows:
-        groups = divide(rows, settings.split)
-        fitted, train, how = fit_part(rows, TRAIN, pipeline, settings)
+    with open_rows(source, settings.memory_mb, settings.threads) as counted:
+        database = counted.database
+        groups, train, test = divide(counted, settings.split)
+        fitted, near, how = fit_part(train, pipeline, settings)
         predict = _predictor(fitted)
-        predict_part(rows, TEST, predict)
-        tested = _tested(rows, train)
-        shown = sample(rows, TEST, settings.shown_rows, settings.split.seed).frame
-        predictions = shown.assign(predicted_ms=predict(shown[list(rows.features)]))
+        predict_part(test, predict)
+        tested = _tested(train, near)
+        shown = sample(test, settings.shown_rows, settings.split.seed).frame
+        predictions = shown.assign(predicted_ms=predict(shown[list(test.columns)]))
         split = {name: getattr(settings.split, name) for name in ("test_size", "seed")}
         metrics = {
             "n_events": groups.n_rows,
-            "n_train": train.n,
+            "n_train": near.n,
             "n_test": tested.pop("n"),
             "n_requests": len(groups.ids),
             **tested,
             "split": {"name": str(settings.split.name), **split},
             "how": how,
-            "n_passes": rows.n_passes,
+            "n_passes": database.n_passes,
         }
-        return LargeFit(fitted, metrics, how, rows.n_passes, train, predictions)
+        return LargeFit(fitted, metrics, how, database.n_passes, near, predictions)
 
 
-def fit_part(rows: Rows, part: str, pipeline: Pipeline, settings: Settings) -> tuple[Pipeline, Summary, str]:
-    """Return a pipeline fitted on a part of open rows, where its features lie, and how it was fitted."""
-    near = summarise(rows, part)
+def fit_part(train: Part, pipeline: Pipeline, settings: Settings) -> tuple[Pipeline, Summary, str]:
+    """Return a pipeline fitted on a part, where its features lie, and how it was fitted."""
+    near = summarise(train)
     if is_ridge(pipeline):
-        fitted, how = fit_ridge(pipeline, sums(rows, part, near).moments(), rows.first(part, N_SOME)), EXACT
+        fitted, how = fit_ridge(pipeline, sums(train, near).moments(), train.first(N_SOME)), EXACT
     elif is_physics(pipeline):
-        start = sample(rows, part, START_ROWS, settings.split.seed)
-        fitted, how = fit_physics(rows, part, near, pipeline, start)
+        start = sample(train, START_ROWS, settings.split.seed)
+        fitted, how = fit_physics(train, near, pipeline, start)
     else:
-        drawn = sample(rows, part, settings.sample_rows, settings.split.seed)
-        fitted, how = fit_sample(pipeline, drawn, list(rows.features)), str(drawn)
+        drawn = sample(train, settings.sample_rows, settings.split.seed)
+        fitted, how = fit_sample(pipeline, drawn, train.columns), str(drawn)
     return fitted, near, how
 
 
-def _tested(rows: Rows, train: Summary) -> dict[str, Any]:
-    middle = median(rows.scan, TRAIN, TARGET)
-    constant = {"mean": train.latency_mean_ms, "median": middle}
-    baselines = {name: error_block(rows, number(value)) for name, value in constant.items()}
-    return {**error_block(rows), "baselines": baselines}
+def _tested(train: Part, near: Summary) -> dict[str, Any]:
+    """Return the errors of what `predict_part` has predicted, and of the baselines on the same rows."""
+    database = train.database
+    middle = median(database.scan, train.view, TARGET)
+    constant = {"mean": near.latency_mean_ms, "median": middle}
+    baselines = {name: error_block(database, number(value)) for name, value in constant.items()}
+    return {**error_block(database), "baselines": baselines}
 
 
 def _predictor(fitted: Pipeline) -> Callable[[pd.DataFrame], Milliseconds]:

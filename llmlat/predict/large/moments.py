@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from llmlat.predict.large.rows import Rows, name, number
+from llmlat.predict.large.rows import Part, name, number
 from llmlat.predict.large.summary import Summary
 from llmlat.records import TARGET
 
@@ -103,14 +103,13 @@ class Sums:
         return Moments(self.n, self.weight, mean[own], rest[own], float(mean[-1]), *about_means)
 
 
-def sums(rows: Rows, relation: str, near: Summary, weight: str | None = None, where: str = "TRUE") -> Sums:
-    """Add up the rows of a view, reading the files once.
+def sums(part: Part, near: Summary, weight: str | None = None, where: str = "TRUE") -> Sums:
+    """Add up the rows of a part, reading the files once.
 
     Parameters
     ----------
-    rows : Rows
-    relation : str
-        A view of `rows`.
+    part : Part
+        Of numbers.
     near : Summary
         Its means are the centre: any near the true ones; exactness does not depend on them.
     weight : str, optional
@@ -118,7 +117,7 @@ def sums(rows: Rows, relation: str, near: Summary, weight: str | None = None, wh
     where : str
         SQL condition of the rows to add up.
     """
-    columns = [*rows.features, TARGET]
+    columns = [*part.columns, TARGET]
     centre = np.append(near.mean, near.latency_mean_ms)
     moved = [f"{name(c)} - {number(m)} AS u{k}" for k, (c, m) in enumerate(zip(columns, centre, strict=True))]
     factor = "" if weight is None else "w * "
@@ -129,8 +128,8 @@ def sums(rows: Rows, relation: str, near: Summary, weight: str | None = None, wh
         *[f"coalesce(fsum({factor}u{k}), 0)" for k in range(len(columns))],
         *[f"coalesce(fsum({factor}u{i} * u{j}), 0)" for i, j in pairs],
     ]
-    inner = f"SELECT {', '.join(moved)}, {weight or 1} AS w FROM {relation} WHERE {where}"
-    n, total, *found = rows.scan(f"SELECT {', '.join(wanted)} FROM ({inner})")[0]
+    inner = f"SELECT {', '.join(moved)}, {weight or 1} AS w FROM {part.view} WHERE {where}"
+    n, total, *found = part.database.scan(f"SELECT {', '.join(wanted)} FROM ({inner})")[0]
     second = np.empty((len(columns), len(columns)))
     for (i, j), product in zip(pairs, found[len(columns) :], strict=True):
         second[i, j] = second[j, i] = product

@@ -16,10 +16,9 @@ from sklearn.model_selection import ShuffleSplit
 
 from llmlat.config import SplitConfig, SplitName
 from llmlat.errors import ConfigError, DatasetError
-from llmlat.predict.large.rows import COUNTED, GROUP, POSITION, Rows
+from llmlat.predict.large.rows import GROUP, POSITION, Part
 from llmlat.predict.split import count_test_units
 
-TRAIN, TEST = "train", "test"
 _BITS_32 = 2**32
 
 
@@ -44,12 +43,12 @@ class Groups:
         return int(self.sizes.sum())
 
 
-def divide(rows: Rows, split: SplitConfig) -> Groups:
-    """Make the views `train` and `test`, and return the requests of both.
+def divide(counted: Part, split: SplitConfig) -> tuple[Groups, Part, Part]:
+    """Divide rows, and return their requests, the part to fit on and the part to test on.
 
     Parameters
     ----------
-    rows : Rows
+    counted : Part
     split : SplitConfig
         `by_request` holds out whole requests (rows that share the source's `group`), `random` single rows.
 
@@ -60,34 +59,32 @@ def divide(rows: Rows, split: SplitConfig) -> Groups:
     DatasetError
         Where rows belong to no request.
     """
-    groups = groups_of(rows, COUNTED)
+    groups, keep = groups_of(counted), counted.database.keep
     n_test = count_test_units(groups.n_rows, len(groups.ids), split)
     if split.name is SplitName.by_request:
         # GroupShuffleSplit draws so from the sorted ids.
         _, held_out = next(ShuffleSplit(1, test_size=n_test, random_state=split.seed).split(groups.ids))
-        rows.keep("held_out", pd.DataFrame({"id": groups.ids[held_out]}))
-        for part, join in ((TRAIN, "ANTI"), (TEST, "SEMI")):
-            rows.ask(f"CREATE VIEW {part} AS FROM {COUNTED} {join} JOIN held_out ON {GROUP} = id")
+        keep("held_out", pd.DataFrame({"id": groups.ids[held_out]}))
+        train, test = (f"FROM {counted.view} {j} JOIN held_out ON {GROUP} = id" for j in ("ANTI", "SEMI"))
     elif split.name is SplitName.random:
         words = np.random.RandomState(split.seed).randint(_BITS_32, size=len(groups.ids), dtype=np.uint32)
-        rows.keep("words", pd.DataFrame({"id": groups.ids, "word": words}))
-        drawn = f"_hash < {round(split.test_size * _BITS_32)}"
-        for part, condition in ((TRAIN, f"NOT {drawn}"), (TEST, drawn)):
-            rows.ask(f"CREATE VIEW {part} AS FROM ({_HASHED}) WHERE {condition}")
+        keep("words", pd.DataFrame({"id": groups.ids, "word": words}))
+        border = round(split.test_size * _BITS_32)
+        train, test = (f"FROM ({_hashed(counted)}) WHERE _hash {side} {border}" for side in (">=", "<"))
     else:
         raise ConfigError(f"split={split.name}: large data are split at random or by_request.")
-    return groups
+    return groups, counted.among("train", train), counted.among("test", test)
 
 
-def groups_of(rows: Rows, relation: str) -> Groups:
-    """Return the requests of a view, in the order of their ids.
+def groups_of(part: Part) -> Groups:
+    """Return the requests of a part, in the order of their ids.
 
     Raises
     ------
     DatasetError
         Where rows belong to none, or there are none.
     """
-    counted = rows.frame(f"SELECT {GROUP} AS id, count(*) AS size FROM {relation} GROUP BY {GROUP}")
+    counted = part.database.frame(f"SELECT {GROUP} AS id, count(*) AS size FROM {part.view} GROUP BY {GROUP}")
     if counted["id"].isna().any():
         raise DatasetError("large data: some rows belong to no request (the group is empty); leave them out.")
     counted = counted.sort_values("id", ignore_index=True)
@@ -102,19 +99,15 @@ def draw_groups(groups: Groups, n_rows: int, seed: int) -> Groups:
     return Groups(groups.ids[drawn], groups.sizes[drawn])
 
 
-def _mixed(stage: str, multiplier: int, shift: int) -> str:
-    return (
-        f"SELECT * REPLACE (xor(_hash, _hash >> {shift}) * {multiplier}::UBIGINT % {_BITS_32} AS _hash) "
-        f"FROM ({stage})"
-    )
+def _hashed(counted: Part) -> str:
+    """Return the rows with `_hash`: the integer hash lowbias32 of the row's place and its request's number.
 
-
-# The integer hash lowbias32 (Wellons 2018, "Prospecting for hash functions"), a step a subquery. DuckDB's own
-# hash may change with its version, and the split with it.
-_HASHED = (
-    f"SELECT {COUNTED}.*, xor(word::UBIGINT, ({POSITION} & {_BITS_32 - 1})::UBIGINT) AS _hash "
-    f"FROM {COUNTED} JOIN words ON {GROUP} = id"
-)
-for _multiplier, _shift in ((0x21F0AAAD, 16), (0xD35A2D97, 15)):
-    _HASHED = _mixed(_HASHED, _multiplier, _shift)
-_HASHED = f"SELECT * REPLACE (xor(_hash, _hash >> 15) AS _hash) FROM ({_HASHED})"
+    It stands here and not for DuckDB's own hash, which may change with its version, and the split with it
+    (Wellons 2018, "Prospecting for hash functions").
+    """
+    place = f"xor(word::UBIGINT, ({POSITION} & {_BITS_32 - 1})::UBIGINT)"
+    table = f"SELECT {counted.view}.*, {place} AS _hash FROM {counted.view} JOIN words ON {GROUP} = id"
+    for shift, multiplier in ((16, 0x21F0AAAD), (15, 0xD35A2D97)):
+        mixed = f"xor(_hash, _hash >> {shift}) * {multiplier}::UBIGINT % {_BITS_32}"
+        table = f"SELECT * REPLACE ({mixed} AS _hash) FROM ({table})"
+    return f"SELECT * REPLACE (xor(_hash, _hash >> 15) AS _hash) FROM ({table})"

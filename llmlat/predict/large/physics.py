@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from llmlat.errors import ConfigError
 from llmlat.predict.large.moments import Moments, Sums, sums
-from llmlat.predict.large.rows import Rows, name, number
+from llmlat.predict.large.rows import Part, name, number
 from llmlat.predict.large.sample import Sample, fit_sample
 from llmlat.predict.large.summary import Summary
 from llmlat.predict.regressors.physics import EXACT, FLOOR_PARAMETERS, PhysicsRegressor
@@ -74,47 +74,44 @@ def is_physics(pipeline: Pipeline) -> bool:
     return type(pipeline.named_steps["regressor"]) is PhysicsRegressor and not scales
 
 
-def fit_physics(
-    rows: Rows, relation: str, near: Summary, pipeline: Pipeline, drawn: Sample
-) -> tuple[Pipeline, str]:
-    """Return a copy of the pipeline, fitted on all rows of a view, and how it was fitted.
+def fit_physics(part: Part, near: Summary, pipeline: Pipeline, drawn: Sample) -> tuple[Pipeline, str]:
+    """Return a copy of the pipeline, fitted on all rows of a part, and how it was fitted.
 
     Parameters
     ----------
-    rows : Rows
-    relation : str
-        A view of `rows`.
+    part : Part
+        Of work.
     near : Summary
-        Of that view.
+        Of that part.
     pipeline : Pipeline
         One that `is_physics`.
     drawn : Sample
-        Rows of that view, by which to begin.
+        Rows of that part, by which to begin.
 
     Raises
     ------
     ConfigError
         Where work is negative.
     """
-    negative = [feature for feature, low in zip(rows.features, near.low, strict=True) if low < 0]
+    negative = [feature for feature, low in zip(part.columns, near.low, strict=True) if low < 0]
     if negative:
         raise ConfigError(
             f"regressor: {negative[0]} is below 0 in some rows; physics takes work of 0 or more."
         )
-    pipeline = fit_sample(pipeline, drawn, list(rows.features))
+    pipeline = fit_sample(pipeline, drawn, list(part.columns))
     scaler, fitted = pipeline.named_steps["scaled"], pipeline.named_steps["regressor"]
     start = Law(fitted.floor_ms_, fitted.overhead_ms_, fitted.coef_)
-    law, how = _fit(rows, relation, near, start, drawn.frame[list(rows.features)].to_numpy())
+    law, how = _fit(part, near, start, drawn.frame[list(part.columns)].to_numpy())
     fitted.floor_ms_, fitted.overhead_ms_, fitted.coef_ = law.floor_ms, law.overhead_ms, law.cost
     if hasattr(scaler, "scale_"):
-        scaler.mean_, scaler.scale_ = near.mean, _deviations(rows, relation)
+        scaler.mean_, scaler.scale_ = near.mean, _deviations(part)
     return pipeline, how
 
 
-def _fit(rows: Rows, relation: str, near: Summary, start: Law, some_work: Floats) -> tuple[Law, str]:
+def _fit(part: Part, near: Summary, start: Law, some_work: Floats) -> tuple[Law, str]:
     if not start.floor_ms:
-        return _line(sums(rows, relation, near, RELATIVE).moments(), near), "exact, without a floor"
-    found = _divide(rows, relation, near, start, some_work)
+        return _line(sums(part, near, RELATIVE).moments(), near), "exact, without a floor"
+    found = _divide(part, near, start, some_work)
     bare = _line((found.above + found.below).moments(), near)
     gain = np.log(_loss(bare, found) / _loss(found.law, found))
     if near.n * gain <= FLOOR_PARAMETERS * np.log(near.n):  # Schwarz's criterion, as in memory
@@ -123,22 +120,22 @@ def _fit(rows: Rows, relation: str, near: Summary, start: Law, some_work: Floats
     return found.law, f"exact, its floor settled in {found.n_turns} turns{short}"
 
 
-def _divide(rows: Rows, relation: str, near: Summary, start: Law, some_work: Floats) -> Division:
+def _divide(part: Part, near: Summary, start: Law, some_work: Floats) -> Division:
     """Divide the rows between line and floor, from a law that is nearly right."""
     law, n_turns, n_misplaced = start, 0, 0
     for _ in range(MAX_BANDS):
-        line, border = law.line_sql(rows.features), law.floor_ms
+        line, border = law.line_sql(part.columns), law.floor_ms
         reach = _reach(np.abs(law.line(some_work) - border), BAND_ROWS / near.n) - 1e-9 * border
         is_above = f"{line} - {number(border)} >= {number(reach)}"
         is_below = f"{number(border)} - {line} > {number(reach)}"
-        above = sums(rows, relation, near, RELATIVE, is_above)
-        below = sums(rows, relation, near, RELATIVE, is_below)
-        between = f"SELECT {rows.columns} FROM {relation} WHERE NOT ({is_above}) AND NOT ({is_below})"
-        found = _settle(above, below, rows.frame(between).to_numpy(), law, near)
+        above = sums(part, near, RELATIVE, is_above)
+        below = sums(part, near, RELATIVE, is_below)
+        between = f"SELECT {part.selected} FROM {part.view} WHERE NOT ({is_above}) AND NOT ({is_below})"
+        found = _settle(above, below, part.database.frame(between).to_numpy(), law, near)
         law, n_turns = found.law, n_turns + found.n_turns
-        on_floor = f"{law.line_sql(rows.features)} < {number(law.floor_ms)}"
+        on_floor = f"{law.line_sql(part.columns)} < {number(law.floor_ms)}"
         misplaced = f"({is_above}) AND {on_floor} OR ({is_below}) AND NOT ({on_floor})"
-        n_misplaced = rows.scan(f"SELECT count(*) FROM {relation} WHERE {misplaced}")[0][0]
+        n_misplaced = part.database.scan(f"SELECT count(*) FROM {part.view} WHERE {misplaced}")[0][0]
         if not n_misplaced:
             break
     return replace(found, n_turns=n_turns, n_misplaced=n_misplaced)
@@ -202,6 +199,6 @@ def _squared(law: Law, found: Moments) -> float:
     return float(found.weight * at_mean**2 + about_mean)
 
 
-def _deviations(rows: Rows, relation: str) -> Floats:
-    told = ", ".join(f"stddev_pop({name(feature)})" for feature in rows.features)
-    return np.array(rows.scan(f"SELECT {told} FROM {relation}")[0])
+def _deviations(part: Part) -> Floats:
+    told = ", ".join(f"stddev_pop({name(feature)})" for feature in part.columns)
+    return np.array(part.database.scan(f"SELECT {told} FROM {part.view}")[0])

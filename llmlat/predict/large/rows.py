@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,6 @@ from llmlat.records import TARGET
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-COUNTED = "counted"
-"""The view of every row that the source lets through; `train` and `test` are parts of it."""
 
 GROUP, POSITION = "_group", "_position"
 VECTORS_A_BATCH = 50  # of 2,048 rows each
@@ -30,9 +27,10 @@ class Source:
     ----------
     files : sequence of str
         Paths or globs of parquet files with the same columns.
-    features : mapping of str to str
-        Each feature's SQL expression on the files' columns, such as `{"kv": "batch_size * 2.5"}`. Whole
-        numbers multiply as whole numbers: cast them to DOUBLE where a product may not fit.
+    inputs : mapping of str to str
+        What features are made of: each column's SQL expression on the files' columns, such as
+        `{"prompt_tokens": "prompt_tokens", "tokens": "batch_size * 2"}`. Whole numbers multiply as whole
+        numbers: cast them to DOUBLE where a product may not fit.
     latency : str
         SQL expression of the latency in ms.
     group : str
@@ -44,7 +42,7 @@ class Source:
     """
 
     files: Sequence[str]
-    features: Mapping[str, str]
+    inputs: Mapping[str, str]
     latency: str = TARGET
     group: str = "request_id"
     position: str | None = "token_index"
@@ -55,23 +53,17 @@ class Source:
         return f"read_parquet([{', '.join(map(text, self.files))}])"
 
 
-class Rows:
-    """A source that is open: the view `counted`, and the parts that are made of it.
+class Database:
+    """DuckDB on files that are open.
 
     Attributes
     ----------
-    features : tuple of str
-        Columns of the view, beside the latency.
-    columns : str
-        Features and latency, as SQL.
     n_passes : int
         How often the files were read so far.
     """
 
-    def __init__(self, connection: "DuckDBPyConnection", features: Sequence[str]) -> None:
+    def __init__(self, connection: "DuckDBPyConnection") -> None:
         self.connection = connection
-        self.features = tuple(features)
-        self.columns = ", ".join(map(name, [*features, TARGET]))
         self.n_passes = 0
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
@@ -96,11 +88,6 @@ class Rows:
         with _as_dataset_error():
             return self.connection.execute(sql).df()
 
-    def first(self, relation: str, n_rows: int) -> pd.DataFrame:
-        """Return features and latency of the rows that are found first; hardly anything is read for them."""
-        with _as_dataset_error():
-            return self.connection.execute(f"SELECT {self.columns} FROM {relation} LIMIT {n_rows}").df()
-
     def batches(self, sql: str) -> Iterator[pd.DataFrame]:
         """Yield the answer to a query that reads the files once, some 100,000 rows at a time."""
         self.n_passes += 1
@@ -122,9 +109,53 @@ class Rows:
             self.connection.append(name, table)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some of the rows: a view of `columns`, the latency, and whose the row is and where in it.
+
+    Attributes
+    ----------
+    database : Database
+    view : str
+        The view's name.
+    columns : tuple of str
+        Numbers, and texts among inputs.
+    """
+
+    database: Database
+    view: str
+    columns: tuple[str, ...]
+
+    @property
+    def selected(self) -> str:
+        """Columns and latency, as SQL."""
+        return ", ".join(map(name, [*self.columns, TARGET]))
+
+    def first(self, n_rows: int) -> pd.DataFrame:
+        """Return columns and latency of the rows that are found first; hardly anything is read for them."""
+        with _as_dataset_error():
+            return self.database.connection.execute(
+                f"SELECT {self.selected} FROM {self.view} LIMIT {n_rows}"
+            ).df()
+
+    def among(self, view: str, sql: str) -> "Part":
+        """Return the rows of this part that a query on it lets through."""
+        self.database.ask(f"CREATE VIEW {view} AS {sql}")
+        return replace(self, view=view)
+
+    def worked(self, view: str, columns: Mapping[str, str]) -> "Part":
+        """Return the same rows with columns that are worked from these ones, in SQL."""
+        numbers = [
+            f"CAST({expression} AS DOUBLE) AS {name(column)}" for column, expression in columns.items()
+        ]
+        selected = ", ".join([*numbers, TARGET, GROUP, POSITION])
+        self.database.ask(f"CREATE OR REPLACE VIEW {view} AS SELECT {selected} FROM {self.view}")
+        return Part(self.database, view, tuple(columns))
+
+
 @contextmanager
-def open_rows(source: Source, memory_mb: int, threads: int | None = None) -> Iterator[Rows]:
-    """Open a source.
+def open_rows(source: Source, memory_mb: int, threads: int | None = None) -> Iterator[Part]:
+    """Open a source, and yield the rows that count.
 
     Parameters
     ----------
@@ -151,39 +182,45 @@ def open_rows(source: Source, memory_mb: int, threads: int | None = None) -> Ite
             **({"threads": threads} if threads else {}),
         }
         with duckdb.connect(config=settings) as connection:
-            rows = Rows(connection, tuple(source.features))
-            _check(rows, source)
-            rows.ask(f"CREATE VIEW {COUNTED} AS {_selection(source)}")
-            yield rows
+            database = Database(connection)
+            inputs = _inputs(database, source)
+            latency = f"CAST({source.latency} AS DOUBLE) AS {TARGET}"
+            places = [f"{source.group} AS {GROUP}", f"{source.position or 'NULL'} AS {POSITION}"]
+            selected = ", ".join([*inputs, latency, *places])
+            database.ask(
+                f"CREATE VIEW counted AS SELECT {selected} FROM {source.parquet()} WHERE {source.where}"
+            )
+            yield Part(database, "counted", tuple(source.inputs))
 
 
-def _selection(source: Source) -> str:
-    named = {**source.features, TARGET: source.latency}
-    numbers = [f"CAST({expression} AS DOUBLE) AS {name(column)}" for column, expression in named.items()]
-    places = [f"{source.group} AS {GROUP}", f"{source.position or 'NULL'} AS {POSITION}"]
-    return f"SELECT {', '.join(numbers + places)} FROM {source.parquet()} WHERE {source.where}"
+def _inputs(database: Database, source: Source) -> list[str]:
+    """Return the inputs as SQL, texts as they are and all else as floating point.
 
-
-def _check(rows: Rows, source: Source) -> None:
-    """Refuse files that cannot be read, and the first expression that they do not bear out.
+    Refuses files that cannot be read, and the first expression that they do not bear out.
 
     Raises
     ------
     ConfigError, DatasetError
     """
-    columns = [column for column, *_ in rows.ask(f"DESCRIBE FROM {source.parquet()}")]
-    numbers = {**source.features, "the latency": source.latency}
-    selected = {what: f"CAST({expression} AS DOUBLE)" for what, expression in numbers.items()}
-    selected |= {"the group": source.group, "the position": source.position or "NULL"}
-    queries = {what: f"SELECT {column} FROM {source.parquet()}" for what, column in selected.items()}
-    queries["the condition"] = f"SELECT 1 FROM {source.parquet()} WHERE {source.where}"
+    files = source.parquet()
+    columns = [column for column, *_ in database.ask(f"DESCRIBE FROM {files}")]
+    queries = {what: f"SELECT {expression} FROM {files}" for what, expression in source.inputs.items()}
+    queries["the latency"] = f"SELECT CAST({source.latency} AS DOUBLE) FROM {files}"
+    queries["the group"] = f"SELECT {source.group} FROM {files}"
+    queries["the position"] = f"SELECT {source.position or 'NULL'} FROM {files}"
+    queries["the condition"] = f"SELECT 1 FROM {files} WHERE {source.where}"
+    types = {}
     for what, query in queries.items():
         try:
-            rows.ask(f"DESCRIBE {query}")
+            types[what] = database.ask(f"DESCRIBE {query}")[0][1]
         except DatasetError as error:
             raise ConfigError(
                 f"large data: {what} cannot be made of these files ({error}); they have {', '.join(columns)}."
             ) from error
+    return [
+        f"{sql if types[what] == 'VARCHAR' else f'CAST({sql} AS DOUBLE)'} AS {name(what)}"
+        for what, sql in source.inputs.items()
+    ]
 
 
 def _import_duckdb() -> ModuleType:

@@ -1,6 +1,7 @@
 """Regressors that sums do not decide: fitted on whole requests, drawn at random up to so many rows."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,7 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from llmlat.errors import ConfigError, one_line
 from llmlat.predict.large.parts import Groups, draw_groups, groups_of
-from llmlat.predict.large.rows import GROUP, Rows
+from llmlat.predict.large.rows import GROUP, Part
 from llmlat.records import TARGET
 
 
@@ -20,7 +21,7 @@ class Sample:
     Attributes
     ----------
     frame : DataFrame
-        The features, `token_latency_ms`, and the request as `_group`; sorted, so that threads leave no trace.
+        The columns, `token_latency_ms`, and the request as `_group`; sorted, so that threads leave no trace.
     drawn, all : Groups
     """
 
@@ -38,26 +39,24 @@ class Sample:
         )
 
 
-def sample(rows: Rows, relation: str, n_rows: int, seed: int) -> Sample:
+def sample(part: Part, n_rows: int, seed: int) -> Sample:
     """Draw whole requests until they hold so many rows, and read those rows alone.
 
     Parameters
     ----------
-    rows : Rows
-    relation : str
-        A view of `rows`.
+    part : Part
     n_rows : int
         The last request that is drawn may exceed it.
     seed : int
     """
-    every = groups_of(rows, relation)
+    every = groups_of(part)
     drawn = draw_groups(every, n_rows, seed)
-    rows.keep("drawn", pd.DataFrame({"id": drawn.ids}))
-    frame = rows.frame(f"FROM {relation} SEMI JOIN drawn ON {GROUP} = id ORDER BY ALL")
+    part.database.keep("drawn", pd.DataFrame({"id": drawn.ids}))
+    frame = part.database.frame(f"FROM {part.view} SEMI JOIN drawn ON {GROUP} = id ORDER BY ALL")
     return Sample(frame, drawn, every)
 
 
-def fit_sample(pipeline: Pipeline, drawn: Sample, features: list[str]) -> Pipeline:
+def fit_sample(pipeline: Pipeline, drawn: Sample, columns: Sequence[str]) -> Pipeline:
     """Return a copy of the pipeline, fitted on a sample.
 
     Raises
@@ -69,6 +68,6 @@ def fit_sample(pipeline: Pipeline, drawn: Sample, features: list[str]) -> Pipeli
     takes_groups = "groups" in inspect.signature(fresh.named_steps["regressor"].fit).parameters
     groups = {"regressor__groups": drawn.frame[GROUP].to_numpy()} if takes_groups else {}
     try:
-        return fresh.fit(drawn.frame[features], drawn.frame[TARGET].to_numpy(), **groups)
+        return fresh.fit(drawn.frame[list(columns)], drawn.frame[TARGET].to_numpy(), **groups)
     except ValueError as error:
         raise ConfigError(f"regressor: cannot be fitted on these rows ({one_line(error)}).") from error

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from llmlat.predict.evaluate import Milliseconds
-from llmlat.predict.large.rows import Rows, number
+from llmlat.predict.large.rows import Database, Part, number
 from llmlat.records import TARGET
 
 TESTED = "tested"
@@ -24,20 +24,20 @@ Predict = Callable[[pd.DataFrame], Milliseconds]
 Ask = Callable[[str], list[tuple[Any, ...]]]
 
 
-def predict_part(rows: Rows, relation: str, predict: Predict) -> None:
-    """Predict the rows of a view in batches, into the table that `error_block` reads."""
-    rows.ask(f"CREATE OR REPLACE TABLE {TESTED} ({MEASURED} DOUBLE, {PREDICTED} DOUBLE)")
-    for batch in rows.batches(f"SELECT {rows.columns} FROM {relation}"):
-        predicted = predict(batch[list(rows.features)])
-        rows.append(TESTED, pd.DataFrame({MEASURED: batch[TARGET], PREDICTED: predicted}))
+def predict_part(part: Part, predict: Predict) -> None:
+    """Predict the rows of a part in batches, into the table that `error_block` reads."""
+    part.database.ask(f"CREATE OR REPLACE TABLE {TESTED} ({MEASURED} DOUBLE, {PREDICTED} DOUBLE)")
+    for batch in part.database.batches(f"SELECT {part.selected} FROM {part.view}"):
+        predicted = predict(batch[list(part.columns)])
+        part.database.append(TESTED, pd.DataFrame({MEASURED: batch[TARGET], PREDICTED: predicted}))
 
 
-def error_block(rows: Rows, predicted: str = PREDICTED) -> dict[str, Any]:
+def error_block(database: Database, predicted: str = PREDICTED) -> dict[str, Any]:
     """Return the errors on the rows that `predict_part` has predicted.
 
     Parameters
     ----------
-    rows : Rows
+    database : Database
     predicted : str
         SQL expression of the prediction; a number for a baseline that is constant.
 
@@ -49,7 +49,7 @@ def error_block(rows: Rows, predicted: str = PREDICTED) -> dict[str, Any]:
     miss = f"abs({MEASURED} - {predicted})"
     share = f"{miss} / greatest(abs({MEASURED}), {number(sys.float_info.epsilon)})"
     mean = f"(SELECT favg({MEASURED}) FROM {TESTED})"
-    n, mae, squared, mape, spread, varies = rows.ask(
+    n, mae, squared, mape, spread, varies = database.ask(
         f"SELECT count(*), favg({miss}), fsum(pow({miss}, 2)), favg({share}), "
         f"fsum(pow({MEASURED} - {mean}, 2)), max({MEASURED}) > min({MEASURED}) FROM {TESTED}"
     )[0]
@@ -57,7 +57,7 @@ def error_block(rows: Rows, predicted: str = PREDICTED) -> dict[str, Any]:
         "n": n,
         "mae_ms": mae,
         "rmse_ms": float(np.sqrt(squared / n)),
-        "median_ae_ms": median(rows.ask, TESTED, miss),
+        "median_ae_ms": median(database.ask, TESTED, miss),
         "r2": 1.0 - squared / spread if varies else None,
         "mape": mape,
     }
@@ -72,7 +72,7 @@ def median(ask: Ask, relation: str, value: str) -> float:
     Parameters
     ----------
     ask : callable
-        Answers a query: `Rows.ask`, or `Rows.scan` where the relation lies in files.
+        Answers a query: `Database.ask`, or `Database.scan` where the relation lies in files.
     relation : str
         A table or a view, with at least one row.
     value : str

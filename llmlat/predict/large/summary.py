@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmlat.errors import DatasetError
-from llmlat.predict.large.rows import Rows, name
+from llmlat.predict.large.rows import Part, name
 from llmlat.records import TARGET
 
 Floats = npt.NDArray[np.float64]
@@ -32,37 +32,36 @@ class Summary:
     latency_mean_ms: float
 
 
-def summarise(rows: Rows, relation: str) -> Summary:
+def summarise(part: Part) -> Summary:
     """Read every feature and the latency once.
 
     Parameters
     ----------
-    rows : Rows
-    relation : str
-        A view of `rows`.
+    part : Part
+        Of numbers.
 
     Raises
     ------
     DatasetError
         Where there are no rows, or a feature or latency of some is none: missing, infinite, not above 0.
     """
-    columns = [*rows.features, TARGET]
+    columns = [*part.columns, TARGET]
     told = ", ".join(f"count({c}), min({c}), max({c}), favg({c})" for c in map(name, columns))
-    n, *found = rows.scan(f"SELECT count(*), {told} FROM {relation}")[0]
+    n, *found = part.database.scan(f"SELECT count(*), {told} FROM {part.view}")[0]
     if not n:
         raise DatasetError("large data: no rows are left to fit; measure more, or let more of them through.")
     by_column = np.array(found, dtype=np.float64).reshape(len(columns), 4)
     is_complete = (by_column[:, 0] == n) & np.isfinite(by_column[:, 1:]).all(axis=1)
     for column in [column for column, is_whole in zip(columns, is_complete, strict=True) if not is_whole]:
-        _refuse(rows, relation, column, f"coalesce(isfinite({name(column)}), FALSE)", "a number")
+        _refuse(part, column, f"coalesce(isfinite({name(column)}), FALSE)", "a number")
     if by_column[-1, 1] <= 0:
-        _refuse(rows, relation, TARGET, f"{TARGET} > 0", "above 0")
+        _refuse(part, TARGET, f"{TARGET} > 0", "above 0")
     _, low, high, mean = by_column.T
     return Summary(n, low[:-1], high[:-1], mean[:-1], float(mean[-1]))
 
 
-def _refuse(rows: Rows, relation: str, column: str, condition: str, what: str) -> NoReturn:
+def _refuse(part: Part, column: str, condition: str, what: str) -> NoReturn:
     """Say how many rows fail a condition that every row must meet."""
-    n, n_met = rows.scan(f"SELECT count(*), count(*) FILTER ({condition}) FROM {relation}")[0]
+    n, n_met = part.database.scan(f"SELECT count(*), count(*) FILTER ({condition}) FROM {part.view}")[0]
     remedy = "leave those rows out" if column == TARGET else "leave the column or those rows out"
     raise DatasetError(f"large data: {column} is not {what} in {n - n_met:,} of {n:,} rows; {remedy}.")

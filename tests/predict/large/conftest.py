@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from large_rows import FEATURES, Opened, Stored
 
-from llmlat.predict.large.rows import Rows, Source, open_rows
+from llmlat.predict.large.rows import Part, Source, open_rows
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def opened(stored: Stored) -> Opened:
     """Return a function that opens rows in parquet files."""
 
     @contextmanager
-    def store_and_open(rows: pd.DataFrame, *args: Any, threads: int = 2, **kwargs: Any) -> Iterator[Rows]:
+    def store_and_open(rows: pd.DataFrame, *args: Any, threads: int = 2, **kwargs: Any) -> Iterator[Part]:
         with open_rows(stored(rows, *args, **kwargs), 100, threads) as found:
             yield found
 

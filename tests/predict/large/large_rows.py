@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager
 import numpy as np
 import pandas as pd
 
-from llmlat.predict.large.rows import Rows, Source
+from llmlat.predict.large.rows import Part, Source
 
 FEATURES = ("prompt_tokens", "context_length", "batch_size")
 
 Stored = Callable[..., Source]
-Opened = Callable[..., AbstractContextManager[Rows]]
+Opened = Callable[..., AbstractContextManager[Part]]
 
 
 def noisy_rows(n_requests: int = 60, seed: int = 0) -> pd.DataFrame:

@@ -7,7 +7,6 @@ from large_rows import Opened, noisy_rows
 
 from llmlat.errors import DatasetError
 from llmlat.predict.large.moments import Moments, Sums, sums
-from llmlat.predict.large.rows import COUNTED
 from llmlat.predict.large.summary import summarise
 
 CLOCK = ["prompt_tokens", "context_length", "completed_at_ns"]
@@ -48,16 +47,14 @@ def assert_same(found: Moments, expected: Moments, rtol: float = 1e-13) -> None:
 def test_moments_are_those_of_extended_precision(opened: Opened) -> None:
     rows = noisy_rows()
     with opened(rows, CLOCK) as stored:
-        found = sums(stored, COUNTED, summarise(stored, COUNTED)).moments()
+        found = sums(stored, summarise(stored)).moments()
     assert_same(found, by_hand(rows[~rows["is_warmup"]], CLOCK))
 
 
 def test_weighted_moments(opened: Opened) -> None:
     rows = noisy_rows()
     with opened(rows, CLOCK) as stored:
-        found = sums(
-            stored, COUNTED, summarise(stored, COUNTED), weight="pow(token_latency_ms, -2)"
-        ).moments()
+        found = sums(stored, summarise(stored), weight="pow(token_latency_ms, -2)").moments()
     counted = rows[~rows["is_warmup"]]
     assert_same(found, by_hand(counted, CLOCK, counted["token_latency_ms"].to_numpy() ** -2))
 
@@ -65,9 +62,9 @@ def test_weighted_moments(opened: Opened) -> None:
 def test_moments_of_some_rows_and_of_none(opened: Opened) -> None:
     rows = noisy_rows()
     with opened(rows, CLOCK) as stored:
-        near = summarise(stored, COUNTED)
-        found = sums(stored, COUNTED, near, where="context_length > 2000").moments()
-        nothing = sums(stored, COUNTED, near, where="context_length < 0").moments()
+        near = summarise(stored)
+        found = sums(stored, near, where="context_length > 2000").moments()
+        nothing = sums(stored, near, where="context_length < 0").moments()
     counted = rows[~rows["is_warmup"]]
     assert_same(found, by_hand(counted[counted["context_length"] > 2000], CLOCK))
     assert (nothing.n, nothing.weight, nothing.gram.any()) == (0, 0.0, False)
@@ -76,24 +73,24 @@ def test_moments_of_some_rows_and_of_none(opened: Opened) -> None:
 def test_a_far_centre_costs_no_exactness_that_matters(opened: Opened) -> None:
     rows = noisy_rows()
     with opened(rows, CLOCK) as stored:
-        near = summarise(stored, COUNTED)
+        near = summarise(stored)
         far = replace(near, mean=near.mean + 5 * (near.high - near.low), latency_mean_ms=100.0)
-        assert_same(sums(stored, COUNTED, far).moments(), sums(stored, COUNTED, near).moments(), rtol=1e-11)
+        assert_same(sums(stored, far).moments(), sums(stored, near).moments(), rtol=1e-11)
 
 
 def test_neither_order_nor_threads_show(opened: Opened) -> None:
     rows = noisy_rows(200)
     with opened(rows, CLOCK, n_files=4, threads=2) as stored:
-        found = sums(stored, COUNTED, summarise(stored, COUNTED)).moments()
+        found = sums(stored, summarise(stored)).moments()
     with opened(rows.sample(frac=1, random_state=0), CLOCK, n_files=4, threads=1) as stored:
-        assert_same(sums(stored, COUNTED, summarise(stored, COUNTED)).moments(), found, rtol=1e-14)
+        assert_same(sums(stored, summarise(stored)).moments(), found, rtol=1e-14)
 
 
 def test_a_derived_column_is_a_column(opened: Opened) -> None:
     rows = noisy_rows()
     derived = rows.assign(work=1.0 * rows["batch_size"] * rows["context_length"])
     with opened(rows, ["prompt_tokens"], derived={"work": "batch_size * context_length"}) as stored:
-        found = sums(stored, COUNTED, summarise(stored, COUNTED)).moments()
+        found = sums(stored, summarise(stored)).moments()
     assert_same(found, by_hand(derived[~derived["is_warmup"]], ["prompt_tokens", "work"]))
 
 
@@ -112,21 +109,21 @@ def test_what_cannot_be_fitted_is_counted_and_named(
     rows = noisy_rows().astype({column: "float64"})
     rows.loc[len(rows) - 1, column] = value
     with opened(rows) as stored, pytest.raises(DatasetError, match=says):
-        summarise(stored, COUNTED)
+        summarise(stored)
 
 
 def test_no_rows(opened: Opened) -> None:
     rows = noisy_rows()
     with opened(rows[rows["is_warmup"]]) as stored, pytest.raises(DatasetError, match="no rows are left"):
-        summarise(stored, COUNTED)
+        summarise(stored)
 
 
 def test_sums_add_up_wherever_they_were_taken(opened: Opened) -> None:
     rows = noisy_rows()
     counted = rows[~rows["is_warmup"]]
     with opened(rows, CLOCK) as stored:
-        near = summarise(stored, COUNTED)
-        some = sums(stored, COUNTED, near, "pow(token_latency_ms, -2)", where="context_length > 2000")
+        near = summarise(stored)
+        some = sums(stored, near, "pow(token_latency_ms, -2)", where="context_length > 2000")
     rest = counted[counted["context_length"] <= 2000]
     values = rest[[*CLOCK, "token_latency_ms"]].to_numpy(dtype=np.float64)
     found = (some + Sums.of(values, values[:, -1] ** -2, some.centre)).moments()

@@ -4,16 +4,16 @@ from large_rows import Opened, noisy_rows
 
 from llmlat.config import SplitConfig, SplitName
 from llmlat.errors import ConfigError, DatasetError
-from llmlat.predict.large.parts import TEST, TRAIN, Groups, divide, draw_groups
-from llmlat.predict.large.rows import GROUP, POSITION, Rows
+from llmlat.predict.large.parts import Groups, divide, draw_groups
+from llmlat.predict.large.rows import GROUP, POSITION, Part
 from llmlat.predict.split import split_rows
 
 BY_REQUEST = SplitConfig(SplitName.by_request, 0.25, 42)
 RANDOM = SplitConfig(SplitName.random, 0.25, 42)
 
 
-def places(rows: Rows, part: str) -> set[tuple[int, int]]:
-    return set(rows.ask(f"SELECT {GROUP}, {POSITION} FROM {part}"))
+def places(part: Part) -> set[tuple[int, int]]:
+    return set(part.database.ask(f"SELECT {GROUP}, {POSITION} FROM {part.view}"))
 
 
 def test_requests_are_held_out_as_from_rows_in_memory(opened: Opened) -> None:
@@ -21,9 +21,9 @@ def test_requests_are_held_out_as_from_rows_in_memory(opened: Opened) -> None:
     counted = rows[~rows["is_warmup"]]
     _, test = split_rows(counted, BY_REQUEST)
     with opened(rows) as stored:
-        groups = divide(stored, BY_REQUEST)
-        train_requests, test_requests = ({group for group, _ in places(stored, p)} for p in (TRAIN, TEST))
-        n_rows = len(places(stored, TRAIN)) + len(places(stored, TEST))
+        groups, *parts = divide(stored, BY_REQUEST)
+        train_requests, test_requests = ({group for group, _ in places(part)} for part in parts)
+        n_rows = sum(len(places(part)) for part in parts)
     assert test_requests == set(counted["request_id"].iloc[test])
     assert train_requests | test_requests == set(counted["request_id"])
     assert not train_requests & test_requests
@@ -36,8 +36,8 @@ def test_requests_may_have_names(opened: Opened) -> None:
     renamed = counted.assign(request_id="r" + counted["request_id"].astype(str))
     _, test = split_rows(renamed, BY_REQUEST)
     with opened(rows, group="'r' || request_id") as stored:
-        divide(stored, BY_REQUEST)
-        assert {group for group, _ in places(stored, TEST)} == set(renamed["request_id"].iloc[test])
+        drawn = divide(stored, BY_REQUEST)[2]
+        assert {group for group, _ in places(drawn)} == set(renamed["request_id"].iloc[test])
 
 
 def test_rows_are_drawn_apart_and_always_the_same(opened: Opened) -> None:
@@ -49,8 +49,8 @@ def test_rows_are_drawn_apart_and_always_the_same(opened: Opened) -> None:
         (SplitConfig(SplitName.random, 0.25, 7), rows),
     ):
         with opened(order) as stored:
-            groups = divide(stored, settings)
-            train, test = places(stored, TRAIN), places(stored, TEST)
+            groups, *parts = divide(stored, settings)
+            train, test = map(places, parts)
         assert not train & test
         assert len(train) + len(test) == groups.n_rows
         drawn.append(test)
@@ -64,8 +64,8 @@ def test_rows_are_drawn_apart_and_always_the_same(opened: Opened) -> None:
 def test_the_draw_of_rows_is_the_published_hash(opened: Opened) -> None:
     rows = noisy_rows()
     with opened(rows) as stored:
-        groups = divide(stored, RANDOM)
-        test = places(stored, TEST)
+        groups, _, part = divide(stored, RANDOM)
+        test = places(part)
     words = np.random.RandomState(42).randint(2**32, size=len(groups.ids), dtype=np.uint32)
     word_of = dict(zip(groups.ids, words, strict=True))
     counted = rows.loc[~rows["is_warmup"], ["request_id", "token_index"]]
@@ -82,9 +82,8 @@ def _lowbias32(x: int) -> int:
 def test_a_draw_of_rows_takes_neither_first_nor_last_tokens(opened: Opened) -> None:
     rows = noisy_rows(400)
     with opened(rows) as stored:
-        divide(stored, RANDOM)
-        tokens = {part: [token for _, token in places(stored, part)] for part in (TRAIN, TEST)}
-    assert np.mean(tokens[TEST]) == pytest.approx(np.mean(tokens[TRAIN]), rel=0.05)
+        train, test = ([token for _, token in places(part)] for part in divide(stored, RANDOM)[1:])
+    assert np.mean(test) == pytest.approx(np.mean(train), rel=0.05)
 
 
 def test_too_few_requests(opened: Opened) -> None:

@@ -7,7 +7,6 @@ from sklearn.pipeline import Pipeline
 from llmlat.errors import ConfigError
 from llmlat.predict.large import physics
 from llmlat.predict.large.physics import fit_physics, is_physics
-from llmlat.predict.large.rows import COUNTED
 from llmlat.predict.large.sample import sample
 from llmlat.predict.large.summary import summarise
 from llmlat.predict.regressors import PhysicsRegressor
@@ -38,8 +37,8 @@ def on_files(
     opened: Opened, rows: pd.DataFrame, columns: list[str], start_rows: int = 1000
 ) -> tuple[PhysicsRegressor, str]:
     with opened(rows, columns) as stored:
-        drawn = sample(stored, COUNTED, start_rows, seed=0)
-        fitted, how = fit_physics(stored, COUNTED, summarise(stored, COUNTED), pipeline(), drawn)
+        drawn = sample(stored, start_rows, seed=0)
+        fitted, how = fit_physics(stored, summarise(stored), pipeline(), drawn)
     return fitted.named_steps["regressor"], how
 
 

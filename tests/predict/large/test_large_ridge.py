@@ -10,7 +10,6 @@ from sklearn.preprocessing import StandardScaler
 
 from llmlat.predict.large.moments import sums
 from llmlat.predict.large.ridge import fit_ridge, is_ridge
-from llmlat.predict.large.rows import COUNTED
 from llmlat.predict.large.summary import summarise
 
 AddColumns = Callable[[pd.DataFrame], pd.DataFrame]
@@ -60,8 +59,8 @@ def test_ridge_is_the_one_that_scikit_learn_fits_in_memory(
     with opened(rows, list(features)) as stored:
         found = fit_ridge(
             ridge(**parameters),
-            sums(stored, COUNTED, summarise(stored, COUNTED)).moments(),
-            stored.first(COUNTED, 50),
+            sums(stored, summarise(stored)).moments(),
+            stored.first(50),
         )
     scaler, fitted = found
     assert list(found.feature_names_in_) == list(features)
@@ -78,8 +77,8 @@ def test_without_a_penalty_collinear_columns_share_as_in_the_smallest_solution(o
     rows = noisy_rows()
     rows["twice"] = 2 * rows["prompt_tokens"]
     with opened(rows, ["prompt_tokens", "twice"]) as stored:
-        found = sums(stored, COUNTED, summarise(stored, COUNTED)).moments()
-        coefficients = fit_ridge(ridge(alpha=0.0), found, stored.first(COUNTED, 50))[-1].coef_
+        found = sums(stored, summarise(stored)).moments()
+        coefficients = fit_ridge(ridge(alpha=0.0), found, stored.first(50))[-1].coef_
     assert coefficients[0] == pytest.approx(coefficients[1])
 
 

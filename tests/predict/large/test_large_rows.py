@@ -61,11 +61,11 @@ def test_a_damaged_file(stored: Stored, tmp_path: Path) -> None:
     source = stored(noisy_rows())
     (tmp_path / "part-1.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(DatasetError, match=r"part-1\.parquet"), open_rows(source, 100) as rows:
-        rows.scan("SELECT sum(prompt_tokens) FROM counted")
+        rows.database.scan("SELECT sum(prompt_tokens) FROM counted")
 
 
 def test_a_column_of_an_odd_name(stored: Stored) -> None:
     rows = noisy_rows().rename(columns={"batch_size": 'batch "size" of it'})
     source = stored(rows, ["prompt_tokens"], derived={'the "batch"': '"batch ""size"" of it"'})
     with open_rows(source, 100) as found:
-        assert list(found.first("counted", 1)) == ["prompt_tokens", 'the "batch"', "token_latency_ms"]
+        assert list(found.first(1)) == ["prompt_tokens", 'the "batch"', "token_latency_ms"]

@@ -8,7 +8,7 @@ from large_rows import Opened, noisy_rows
 
 from llmlat.predict.evaluate import error_block
 from llmlat.predict.large import score
-from llmlat.predict.large.rows import COUNTED, number
+from llmlat.predict.large.rows import number
 
 GENERATOR = np.random.default_rng(3)
 
@@ -58,8 +58,8 @@ def test_errors_are_those_of_rows_in_memory(opened: Opened) -> None:
         return 9.0 + 1e-3 * features["context_length"].to_numpy()
 
     with opened(rows) as stored:
-        score.predict_part(stored, COUNTED, predict)
-        found, constant = score.error_block(stored), score.error_block(stored, number(9.5))
+        score.predict_part(stored, predict)
+        found, constant = score.error_block(stored.database), score.error_block(stored.database, number(9.5))
     measured = counted["token_latency_ms"].to_numpy()
     assert found == pytest.approx(error_block(measured, predict(counted)), rel=1e-12)
     assert constant == pytest.approx(error_block(measured, np.full(len(measured), 9.5)), rel=1e-12)
@@ -69,8 +69,8 @@ def test_errors_are_those_of_rows_in_memory(opened: Opened) -> None:
 def test_rows_that_do_not_vary_have_no_r2(opened: Opened) -> None:
     rows = noisy_rows().assign(token_latency_ms=5.0)
     with opened(rows) as stored:
-        score.predict_part(stored, COUNTED, lambda features: np.full(len(features), 6.0))
-        found = score.error_block(stored)
+        score.predict_part(stored, lambda features: np.full(len(features), 6.0))
+        found = score.error_block(stored.database)
     assert (found["r2"], found["mae_ms"], found["median_ae_ms"]) == (None, 1.0, 1.0)
 
 
@@ -81,7 +81,7 @@ def test_many_batches_are_one_part(opened: Opened, monkeypatch: pytest.MonkeyPat
     rows = noisy_rows(300)
     seen: list[int] = []
     with opened(rows, n_files=5) as stored:
-        score.predict_part(stored, COUNTED, lambda x: seen.append(len(x)) or np.ones(len(x)))
-        n = score.error_block(stored)["n"]
+        score.predict_part(stored, lambda x: seen.append(len(x)) or np.ones(len(x)))
+        n = score.error_block(stored.database)["n"]
     assert len(seen) > 3
     assert n == sum(seen) == int((~rows["is_warmup"]).sum())
