@@ -1,7 +1,7 @@
 """Fits and tests on rows that are never loaded whole: the one place that knows the order."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from llmlat.config import SplitConfig
 from llmlat.errors import ConfigError, one_line
 from llmlat.predict.evaluate import Milliseconds
+from llmlat.predict.large.features import extremes, learn_features
 from llmlat.predict.large.moments import sums
 from llmlat.predict.large.parts import divide
 from llmlat.predict.large.physics import START_ROWS, fit_physics, is_physics
@@ -57,8 +58,8 @@ class LargeFit:
     Attributes
     ----------
     fitted : Pipeline
-        `scaled` and `regressor`, fitted on frames of the source's features; equal to what `fit` on all
-        training rows in memory gives, where `how` says `exact`.
+        The same steps, fitted; equal to what `fit` on all training rows in memory gives, where `how` says
+        `exact`.
     metrics : dict
         `n_events`, `n_train`, `n_test`, `n_requests`; the error block of the test rows; `baselines`, the
         `mean` and `median` of the training rows tested on the same rows; `split`; `how` and `n_passes`.
@@ -67,17 +68,18 @@ class LargeFit:
         requests, 1,000,000 of 50,000,000 rows`.
     n_passes : int
         How often the files were read.
-    train : Summary
-        Where the features of the training rows lie.
+    train : DataFrame
+        Made-up rows with the extremes of each input among the training rows, and each of its texts: what
+        `predictor.json` says of inputs comes out of them as it does of all rows.
     predictions : DataFrame
-        Some test rows, whole requests: features, `token_latency_ms`, `predicted_ms`.
+        Some test rows, whole requests: inputs, `token_latency_ms`, `predicted_ms`.
     """
 
     fitted: Pipeline
     metrics: dict[str, Any] = field(repr=False)
     how: str
     n_passes: int
-    train: Summary
+    train: pd.DataFrame = field(repr=False)
     predictions: pd.DataFrame = field(repr=False)
 
 
@@ -88,8 +90,9 @@ def fit_large(source: Source, pipeline: Pipeline, settings: Settings) -> LargeFi
     ----------
     source : Source
     pipeline : Pipeline
-        Unfitted, of the steps `scaled` and `regressor`. Ridge behind a StandardScaler and physics on features
-        in their units are fitted on all rows; any other on a sample of whole requests.
+        Unfitted: the steps `features` (a `FeatureTable` on the source's inputs; without it, the inputs are
+        the features), `scaled` and `regressor`. Ridge behind a StandardScaler and physics on features in
+        their units are fitted on all rows; any other on a sample of whole requests.
     settings : Settings
 
     Returns
@@ -124,20 +127,28 @@ def fit_large(source: Source, pipeline: Pipeline, settings: Settings) -> LargeFi
             "how": how,
             "n_passes": database.n_passes,
         }
-        return LargeFit(fitted, metrics, how, database.n_passes, near, predictions)
+        return LargeFit(fitted, metrics, how, database.n_passes, extremes(train), predictions)
 
 
 def fit_part(train: Part, pipeline: Pipeline, settings: Settings) -> tuple[Pipeline, Summary, str]:
     """Return a pipeline fitted on a part, where its features lie, and how it was fitted."""
-    near = summarise(train)
-    if is_ridge(pipeline):
-        fitted, how = fit_ridge(pipeline, sums(train, near).moments(), train.first(N_SOME)), EXACT
-    elif is_physics(pipeline):
-        start = sample(train, START_ROWS, settings.split.seed)
-        fitted, how = fit_physics(train, near, pipeline, start)
-    else:
+    if not (is_ridge(pipeline) or is_physics(pipeline)):
         drawn = sample(train, settings.sample_rows, settings.split.seed)
-        fitted, how = fit_sample(pipeline, drawn, train.columns), str(drawn)
+        near = summarise(replace(train, columns=()))
+        return fit_sample(pipeline, drawn, train.columns), near, str(drawn)
+    if "features" in pipeline.named_steps:
+        table, columns = learn_features(train, pipeline.named_steps["features"])
+        fitted, near, how = _fit_exactly(train.worked("worked", columns), pipeline[1:], settings)
+        return Pipeline([("features", table), *fitted.steps]), near, how
+    return _fit_exactly(train, pipeline, settings)
+
+
+def _fit_exactly(work: Part, pipeline: Pipeline, settings: Settings) -> tuple[Pipeline, Summary, str]:
+    near = summarise(work)
+    if is_ridge(pipeline):
+        return fit_ridge(pipeline, sums(work, near).moments(), work.first(N_SOME)), near, EXACT
+    start = sample(work, START_ROWS, settings.split.seed)
+    fitted, how = fit_physics(work, near, pipeline, start)
     return fitted, near, how
 
 

@@ -48,7 +48,9 @@ def test_ridge_on_files_is_ridge_in_memory_with_the_same_errors(stored: Stored) 
     assert counts.items() <= found.metrics.items()
     assert found.how == found.metrics["how"] == "exact"
     assert found.n_passes == found.metrics["n_passes"] < 10
-    np.testing.assert_array_equal(found.train.high, train[list(FEATURES)].max())
+    pd.testing.assert_frame_equal(
+        found.train, train[list(FEATURES)].agg(["min", "max"]).astype(float).reset_index(drop=True)
+    )
 
 
 def test_rows_may_be_split_one_by_one(stored: Stored) -> None:
