@@ -1,5 +1,6 @@
 """What a table of features learns from rows that are not loaded, as its `fit` learns it from a frame."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,9 +62,10 @@ def extremes(part: Part) -> pd.DataFrame:
     texts = texts_of(part)
     numbers = [column for column in part.columns if column not in texts]
     _, found = _numbers(part, {column: number_sql(column) for column in numbers})
-    seen = {c: values_of(part, c) if c in texts else [*found[c][1:]] for c in part.columns}
+    ends = {column: [low, high] if n_known else [math.nan] for column, (n_known, low, high) in found.items()}
+    seen = ends | {column: values_of(part, column) for column in texts}
     n_rows = max(map(len, seen.values()), default=0)
-    return pd.DataFrame({c: [values[k % len(values)] for k in range(n_rows)] for c, values in seen.items()})
+    return pd.DataFrame({c: [seen[c][k % len(seen[c])] for k in range(n_rows)] for c in part.columns})
 
 
 def texts_of(part: Part) -> set[str]:

@@ -6,6 +6,7 @@ row's place is hashed together with its request's number, drawn from the seed, s
 `split.test_size` but for chance.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,10 @@ from sklearn.model_selection import ShuffleSplit
 from llmlat.config import SplitConfig, SplitName
 from llmlat.errors import ConfigError, DatasetError
 from llmlat.predict.large.rows import GROUP, POSITION, Part
-from llmlat.predict.split import count_test_units
+from llmlat.predict.split import check_split
+
+DRAWN_WHOLE = ("by_request", "by_prompt")
+"""Splits that hold out all rows that share the source's `group`."""
 
 _BITS_32 = 2**32
 
@@ -50,7 +54,7 @@ def divide(counted: Part, split: SplitConfig) -> tuple[Groups, Part, Part]:
     ----------
     counted : Part
     split : SplitConfig
-        `by_request` holds out whole requests (rows that share the source's `group`), `random` single rows.
+        `by_request` and `by_prompt` hold out whole groups, `random` single rows.
 
     Raises
     ------
@@ -59,9 +63,10 @@ def divide(counted: Part, split: SplitConfig) -> tuple[Groups, Part, Part]:
     DatasetError
         Where rows belong to no request.
     """
+    check_split(split)
     groups, keep = groups_of(counted), counted.database.keep
-    n_test = count_test_units(groups.n_rows, len(groups.ids), split)
-    if split.name is SplitName.by_request:
+    if str(split.name) in DRAWN_WHOLE:
+        n_test = _count_test_groups(len(groups.ids), split)
         # GroupShuffleSplit draws so from the sorted ids.
         _, held_out = next(ShuffleSplit(1, test_size=n_test, random_state=split.seed).split(groups.ids))
         keep("held_out", pd.DataFrame({"id": groups.ids[held_out]}))
@@ -72,8 +77,18 @@ def divide(counted: Part, split: SplitConfig) -> tuple[Groups, Part, Part]:
         border = round(split.test_size * _BITS_32)
         train, test = (f"FROM ({_hashed(counted)}) WHERE _hash {side} {border}" for side in (">=", "<"))
     else:
-        raise ConfigError(f"split={split.name}: large data are split at random or by_request.")
+        raise ConfigError(f"split={split.name}: large data are split random, {' or '.join(DRAWN_WHOLE)}.")
     return groups, counted.among("train", train), counted.among("test", test)
+
+
+def _count_test_groups(n_groups: int, split: SplitConfig) -> int:
+    n_test = math.ceil(split.test_size * n_groups)
+    if n_test >= n_groups:
+        raise ConfigError(
+            f"split={split.name}: {n_groups} groups are too few for split.test_size={split.test_size}; measure "
+            "more, or change the share."
+        )
+    return n_test
 
 
 def groups_of(part: Part) -> Groups:

@@ -22,6 +22,7 @@ def noisy_rows(n_requests: int = 60, seed: int = 0) -> pd.DataFrame:
     token = np.concatenate([np.arange(n) for n in n_tokens])
     prompt, batch = generator.integers(10, 4000, n_requests), generator.choice([1, 4, 16], n_requests)
     frame = pd.DataFrame({"request_id": request - 1, "token_index": token})
+    frame["prompt_id"] = "prompt-" + frame["request_id"].astype(str)
     frame["prompt_tokens"] = prompt[request]
     frame["context_length"] = frame["prompt_tokens"] + token
     frame["batch_size"] = batch[request]

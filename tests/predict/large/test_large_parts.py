@@ -88,7 +88,7 @@ def test_a_draw_of_rows_takes_neither_first_nor_last_tokens(opened: Opened) -> N
 
 def test_too_few_requests(opened: Opened) -> None:
     rows = noisy_rows(2)
-    with opened(rows) as stored, pytest.raises(ConfigError, match="1 requests are too few"):
+    with opened(rows) as stored, pytest.raises(ConfigError, match="1 groups are too few"):
         divide(stored, BY_REQUEST)
 
 

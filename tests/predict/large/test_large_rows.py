@@ -31,7 +31,6 @@ def test_duckdb_is_loaded_by_opening_only() -> None:
             r'contxt_length cannot be made .*"contxt_length" not found.*they have ',
         ),
         ({"derived": {"work": "batch_size *"}}, "work cannot be made"),
-        ({"derived": {"when": "prompt_id"}}, "when cannot be made"),
         ({"latency": "latency_s * 1000"}, "the latency cannot be made"),
         ({"group": "session"}, "the group cannot be made"),
         ({"position": "token"}, "the position cannot be made"),
@@ -44,7 +43,7 @@ def test_what_the_files_lack_is_named_with_what_they_have(
     source = stored(noisy_rows(), **settings)
     with pytest.raises(ConfigError, match=says) as raised, open_rows(source, 100):
         pass
-    assert "request_id, token_index" in str(raised.value)
+    assert "request_id, token_index, prompt_id" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
