@@ -85,8 +85,8 @@ def _count_test_groups(n_groups: int, split: SplitConfig) -> int:
     n_test = math.ceil(split.test_size * n_groups)
     if n_test >= n_groups:
         raise ConfigError(
-            f"split={split.name}: {n_groups} groups are too few for split.test_size={split.test_size}; measure "
-            "more, or change the share."
+            f"split={split.name}: {n_groups} groups are too few for split.test_size={split.test_size}; "
+            "measure more, or change the share."
         )
     return n_test
 

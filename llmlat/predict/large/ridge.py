@@ -1,10 +1,12 @@
 """Ridge from sums: the scaler and the regressor that scikit-learn fits on the rows themselves."""
 
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
@@ -63,11 +65,14 @@ def _scale(variance: Floats, found: Moments) -> Floats:
 
 
 def _solve(gram: Floats, cross: Floats, alpha: float) -> Floats:
-    """Return the coefficients; of those that do equally well, the smallest, as scikit-learn's SVD does."""
+    """Return the coefficients; where several do equally well, the smallest, as scikit-learn's SVD does."""
+    if alpha:
+        with suppress(LinAlgError):
+            penalised = gram + alpha * np.eye(len(gram))
+            return np.asarray(cho_solve(cho_factor(penalised), cross))
     squares, directions = np.linalg.eigh(gram)
-    penalised = squares + alpha
     rounding = len(gram) * np.finfo(np.float64).eps * max(float(squares[-1]), 0.0)
-    tells = penalised > rounding
-    share = np.divide(directions.T @ cross, penalised, out=np.zeros(len(gram)), where=tells)
+    told = squares > rounding
+    share = np.divide(directions.T @ cross, squares + alpha, out=np.zeros(len(gram)), where=told)
     coefficients: Floats = directions @ share
     return coefficients
