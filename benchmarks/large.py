@@ -30,7 +30,7 @@ from llmlat.config import SplitConfig, SplitName
 from llmlat.predict.large import Settings, Source, fit_large
 from llmlat.predict.large.fit import fit_part
 from llmlat.predict.large.parts import divide, groups_of
-from llmlat.predict.large.rows import open_rows
+from llmlat.predict.large.source import open_rows
 from llmlat.predict.regressors import PhysicsRegressor
 from llmlat.records import TARGET
 

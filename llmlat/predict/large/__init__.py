@@ -5,6 +5,6 @@ fitted on whole requests drawn at random, and says so. Test rows are predicted i
 """
 
 from llmlat.predict.large.fit import LargeFit, Settings, fit_large
-from llmlat.predict.large.rows import Source
+from llmlat.predict.large.source import Source
 
 __all__ = ["LargeFit", "Settings", "Source", "fit_large"]

@@ -16,9 +16,10 @@ from llmlat.predict.large.moments import sums
 from llmlat.predict.large.parts import divide
 from llmlat.predict.large.physics import START_ROWS, fit_physics, is_physics
 from llmlat.predict.large.ridge import fit_ridge, is_ridge
-from llmlat.predict.large.rows import Part, Source, number, open_rows
+from llmlat.predict.large.rows import Part, number
 from llmlat.predict.large.sample import fit_sample, sample
 from llmlat.predict.large.score import error_block, median, predict_part
+from llmlat.predict.large.source import Source, open_rows
 from llmlat.predict.large.summary import Summary, summarise
 from llmlat.records import TARGET
 

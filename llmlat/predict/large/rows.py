@@ -1,15 +1,13 @@
-"""Rows in parquet files, seen through DuckDB: queried where they lie."""
+"""Rows that stay where they are: queried through DuckDB, part by part."""
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from llmlat.errors import ConfigError, DatasetError
+from llmlat.errors import DatasetError
 from llmlat.records import TARGET
 
 if TYPE_CHECKING:
@@ -17,40 +15,6 @@ if TYPE_CHECKING:
 
 GROUP, POSITION = "_group", "_position"
 VECTORS_A_BATCH = 50  # of 2,048 rows each
-
-
-@dataclass(frozen=True)
-class Source:
-    """Rows that lie in parquet files, and what is what in them.
-
-    Attributes
-    ----------
-    files : sequence of str
-        Paths or globs of parquet files with the same columns.
-    inputs : mapping of str to str
-        What features are made of: each column's SQL expression on the files' columns, such as
-        `{"prompt_tokens": "prompt_tokens", "tokens": "batch_size * 2"}`. Whole numbers multiply as whole
-        numbers: cast them to DOUBLE where a product may not fit.
-    latency : str
-        SQL expression of the latency in ms.
-    group : str
-        SQL expression of what rows of one request share.
-    position : str or None
-        SQL expression of a row's place within its request; a random split tells rows apart by it.
-    where : str
-        SQL condition of the rows that count.
-    """
-
-    files: Sequence[str]
-    inputs: Mapping[str, str]
-    latency: str = TARGET
-    group: str = "request_id"
-    position: str | None = "token_index"
-    where: str = "NOT is_warmup"
-
-    def parquet(self) -> str:
-        """Return the files as a table in SQL."""
-        return f"read_parquet([{', '.join(map(text, self.files))}])"
 
 
 class Database:
@@ -151,87 +115,6 @@ class Part:
         selected = ", ".join([*numbers, TARGET, GROUP, POSITION])
         self.database.ask(f"CREATE OR REPLACE VIEW {view} AS SELECT {selected} FROM {self.view}")
         return Part(self.database, view, tuple(columns))
-
-
-@contextmanager
-def open_rows(source: Source, memory_mb: int, threads: int | None = None) -> Iterator[Part]:
-    """Open a source, and yield the rows that count.
-
-    Parameters
-    ----------
-    source : Source
-    memory_mb : int
-        What DuckDB may hold in memory; what it needs beyond goes to a temporary folder.
-    threads : int, optional
-        As many as there are cores, unless given.
-
-    Raises
-    ------
-    ConfigError
-        Where DuckDB is not installed, or an expression cannot be one.
-    DatasetError
-        Where a file cannot be read.
-    """
-    duckdb = _import_duckdb()
-    with tempfile.TemporaryDirectory(prefix="llmlat-large-") as spill:
-        settings = {
-            "memory_limit": f"{memory_mb}MB",
-            "temp_directory": spill,
-            "preserve_insertion_order": False,
-            "autoinstall_known_extensions": False,  # nothing is fetched over the network in mid-query
-            **({"threads": threads} if threads else {}),
-        }
-        with duckdb.connect(config=settings) as connection:
-            database = Database(connection)
-            inputs = _inputs(database, source)
-            latency = f"CAST({source.latency} AS DOUBLE) AS {TARGET}"
-            places = [f"{source.group} AS {GROUP}", f"{source.position or 'NULL'} AS {POSITION}"]
-            selected = ", ".join([*inputs, latency, *places])
-            database.ask(
-                f"CREATE VIEW counted AS SELECT {selected} FROM {source.parquet()} WHERE {source.where}"
-            )
-            yield Part(database, "counted", tuple(source.inputs))
-
-
-def _inputs(database: Database, source: Source) -> list[str]:
-    """Return the inputs as SQL, texts as they are and all else as floating point.
-
-    Refuses files that cannot be read, and the first expression that they do not bear out.
-
-    Raises
-    ------
-    ConfigError, DatasetError
-    """
-    files = source.parquet()
-    columns = [column for column, *_ in database.ask(f"DESCRIBE FROM {files}")]
-    queries = {what: f"SELECT {expression} FROM {files}" for what, expression in source.inputs.items()}
-    queries["the latency"] = f"SELECT CAST({source.latency} AS DOUBLE) FROM {files}"
-    queries["the group"] = f"SELECT {source.group} FROM {files}"
-    queries["the position"] = f"SELECT {source.position or 'NULL'} FROM {files}"
-    queries["the condition"] = f"SELECT 1 FROM {files} WHERE {source.where}"
-    types = {}
-    for what, query in queries.items():
-        try:
-            types[what] = database.ask(f"DESCRIBE {query}")[0][1]
-        except DatasetError as error:
-            raise ConfigError(
-                f"large data: {what} cannot be made of these files ({error}); they have {', '.join(columns)}."
-            ) from error
-    return [
-        f"{sql if types[what] == 'VARCHAR' else f'CAST({sql} AS DOUBLE)'} AS {name(what)}"
-        for what, sql in source.inputs.items()
-    ]
-
-
-def _import_duckdb() -> ModuleType:
-    try:
-        import duckdb
-    except ImportError as error:
-        raise ConfigError(
-            "large data: reading parquet files without loading them takes DuckDB; "
-            "pip install 'llmlat[large]'."
-        ) from error
-    return duckdb
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from large_rows import FEATURES, Opened, Stored
 
-from llmlat.predict.large.rows import Part, Source, open_rows
+from llmlat.predict.large.rows import Part
+from llmlat.predict.large.source import Source, open_rows
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 import numpy as np
 import pandas as pd
 
-from llmlat.predict.large.rows import Part, Source
+from llmlat.predict.large.rows import Part
+from llmlat.predict.large.source import Source
 
 FEATURES = ("prompt_tokens", "context_length", "batch_size")
 
