@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from llmlat.config import SplitConfig, SplitName
 from llmlat.errors import ConfigError
+from llmlat.predict.coefficients import coefficient_table
 from llmlat.predict.large import Settings, fit_large
 from llmlat.predict.large.features import extremes, learn_features
 from llmlat.predict.regressors import PhysicsRegressor
@@ -81,6 +82,10 @@ def test_ridge_on_features_of_all_sorts_is_the_one_in_memory(stored: Stored) -> 
     np.testing.assert_allclose(found.fitted[-1].coef_, expected[-1].coef_, rtol=1e-8, atol=1e-14)
     np.testing.assert_allclose(found.fitted.predict(test[INPUTS]), expected.predict(test[INPUTS]), rtol=1e-9)
     assert found.how == "exact"
+    assert coefficient_table(found.fitted)["coefficients"] == {
+        feature: pytest.approx(told, rel=1e-8, abs=1e-13)
+        for feature, told in coefficient_table(expected)["coefficients"].items()
+    }
 
 
 def test_physics_on_features_is_the_one_in_memory(stored: Stored) -> None:
@@ -129,7 +134,7 @@ def test_an_infinite_feature_is_named(opened: Opened) -> None:
     rows.loc[len(rows) - 1, "gpu_temperature_c"] = np.inf
     with (
         opened(rows, INPUTS) as stored,
-        pytest.raises(ConfigError, match="gpu_temperature_c is infinite in 1 of"),
+        pytest.raises(ConfigError, match="gpu_temperature_c is infinite in some of"),
     ):
         learn_features(stored, table())
 
