@@ -63,11 +63,11 @@ def error_block(database: Database, predicted: str = PREDICTED) -> dict[str, Any
     }
 
 
-def median(ask: Ask, relation: str, value: str) -> float:
+def median(ask: Ask, relation: str, value: str, within: tuple[int, float, float] | None = None) -> float:
     """Return the exact median of an expression, with memory for a few of its values.
 
     Rows are counted in bins between two bounds, which then close in on the bin of the middle rank, until
-    what is left is little enough to sort. That takes three queries, more only where values crowd together.
+    what is left is little enough to sort. That takes two queries, more only where values crowd together.
 
     Parameters
     ----------
@@ -77,13 +77,11 @@ def median(ask: Ask, relation: str, value: str) -> float:
         A table or a view, with at least one row.
     value : str
         SQL expression; finite in every row.
+    within : tuple of int, float and float, optional
+        The number of rows and bounds to begin with, where they are known; another query finds them.
     """
     values = f"(SELECT {value} AS v FROM {relation})"
-    n, least, most, mean, deviation = ask(
-        f"SELECT count(*), min(v), max(v), avg(v), stddev_pop(v) FROM {values}"
-    )[0]
-    # No median is further from the mean (Hotelling and Solomons 1932).
-    low, high = max(least, mean - deviation), min(most, mean + deviation)
+    n, low, high = within or _bounds(ask, values)
     ranks = ((n - 1) // 2, n // 2)
     while True:
         counts, lows, highs = zip(*ask(_bins(values, low, high)), strict=True)
@@ -100,6 +98,15 @@ def median(ask: Ask, relation: str, value: str) -> float:
                 f"SELECT v FROM {values} WHERE v BETWEEN {number(low)} AND {number(high)} ORDER BY v"
             )
             return sum(float(inside[rank - below][0]) for rank in ranks) / 2
+
+
+def _bounds(ask: Ask, values: str) -> tuple[int, float, float]:
+    """Return the number of rows, and bounds of their median."""
+    n, least, most, mean, deviation = ask(
+        f"SELECT count(*), min(v), max(v), avg(v), stddev_pop(v) FROM {values}"
+    )[0]
+    # No median is further from the mean (Hotelling and Solomons 1932).
+    return n, max(least, mean - deviation), min(most, mean + deviation)
 
 
 def _bins(values: str, low: float, high: float) -> str:
