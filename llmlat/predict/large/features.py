@@ -116,18 +116,16 @@ def _ranges(part: Part, numbers: Mapping[str, str]) -> tuple[int, dict[str, Rang
 
 
 def _median(part: Part, sql: str, found: Range) -> float:
-    if found.is_constant:
+    if found.low is None or found.high is None or found.low == found.high:
         return found.low or 0.0
     known = f"(SELECT v FROM (SELECT {sql} AS v FROM {part.view}) WHERE NOT isnan(v))"
-    return median(part.database.scan, known, "v")
+    return median(part.database.scan, known, "v", (found.n_known, found.low, found.high))
 
 
 def _constant_number(found: Range, n: int) -> str:
-    return (
-        f"is {found.low:g} in all {found.n_known} rows that have it"
-        if found.n_known
-        else f"is missing in all {n} rows"
-    )
+    if found.low is None:
+        return f"is missing in all {n} rows"
+    return f"is {found.low:g} in all {found.n_known} rows that have it"
 
 
 def _constant_text(values: list[str], n: int) -> str:
