@@ -33,6 +33,7 @@ START_ROWS = 100_000
 BAND_ROWS = 200_000
 MAX_BANDS = 4
 MAX_TURNS = 50
+ROUNDING = 1e-13  # of a variance, as a share of the squared range
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _divide(part: Part, near: Summary, start: Law, some_work: Floats) -> Divisio
     law, n_turns, n_misplaced = start, 0, 0
     for _ in range(MAX_BANDS):
         line, border = law.line_sql(part.columns), law.floor_ms
-        reach = _reach(np.abs(law.line(some_work) - border), BAND_ROWS / near.n) - 1e-9 * border
+        reach = _reach(np.abs(law.line(some_work) - border), BAND_ROWS / near.n)
         is_above = f"{line} - {number(border)} >= {number(reach)}"
         is_below = f"{number(border)} - {line} > {number(reach)}"
         above = sums(part, near, RELATIVE, is_above)
@@ -142,8 +143,11 @@ def _divide(part: Part, near: Summary, start: Law, some_work: Floats) -> Divisio
 
 
 def _reach(distances: Floats, share: float) -> float:
-    """Return how far from the border this share of the rows lies; further than any where that is all."""
-    return float(np.quantile(distances, share)) if share < 1 else 1e300
+    """Return how far from the border this share of the rows lies; further than any where that is all.
+
+    A little less, since very many rows may lie just so far.
+    """
+    return float(np.quantile(distances, share)) * (1 - 1e-9) if share < 1 else 1e300
 
 
 def _settle(above: Sums, below: Sums, between: Floats, law: Law, near: Summary) -> Division:
@@ -167,9 +171,9 @@ def _line(found: Moments, near: Summary) -> Law:
     The root of the sums is the same problem as the rows (as the triangle of their QR factorisation is), with
     one row more than there are columns.
     """
-    varies = near.high > near.low
-    deviation = np.sqrt(np.diag(found.gram))[varies]
-    unit = np.where(deviation > 0, deviation, 1.0)
+    # A column may be constant on one side, but for rounding; the overhead then holds its cost.
+    varies = np.diag(found.gram) > ROUNDING * found.weight * (near.high - near.low) ** 2
+    unit = np.sqrt(np.diag(found.gram))[varies]
     squares, directions = np.linalg.eigh(found.gram[np.ix_(varies, varies)] / np.outer(unit, unit))
     root = np.sqrt(np.maximum(squares, 0.0))
     told = squares > len(squares) * np.finfo(np.float64).eps

@@ -46,8 +46,8 @@ def summarise(part: Part) -> Summary:
         Where there are no rows, or a feature or latency of some is none: missing, infinite, not above 0.
     """
     columns = [*part.columns, TARGET]
-    told = ", ".join(f"count({c}), min({c}), max({c}), favg({c})" for c in map(name, columns))
-    n, *found = part.database.scan(f"SELECT count(*), {told} FROM {part.view}")[0]
+    told = ", ".join(f"count({c}), min({c}), max({c}), avg({c})" for c in map(name, columns))
+    n, exact_mean, *found = part.database.scan(f"SELECT count(*), favg({TARGET}), {told} FROM {part.view}")[0]
     if not n:
         raise DatasetError("large data: no rows are left to fit; measure more, or let more of them through.")
     by_column = np.array(found, dtype=np.float64).reshape(len(columns), 4)
@@ -56,8 +56,8 @@ def summarise(part: Part) -> Summary:
         _refuse(part, column, f"coalesce(isfinite({name(column)}), FALSE)", "a number")
     if by_column[-1, 1] <= 0:
         _refuse(part, TARGET, f"{TARGET} > 0", "above 0")
-    _, low, high, mean = by_column.T
-    return Summary(n, low[:-1], high[:-1], mean[:-1], float(mean[-1]))
+    _, low, high, mean = by_column[:-1].T
+    return Summary(n, low, high, mean, exact_mean)
 
 
 def _refuse(part: Part, column: str, condition: str, what: str) -> NoReturn:

@@ -97,6 +97,25 @@ def test_collinear_work_predicts_as_in_memory(opened: Opened) -> None:
     )
 
 
+def test_work_that_one_side_never_does_costs_what_it_costs_in_memory(opened: Opened) -> None:
+    rows = working_rows(floor_ms=9.0)
+    rows["rare_work"] = 3.0 + (rows["kv_work"] < 5e5) * (rows["token_index"] % 2)  # on the floor alone
+    columns = [*WORK, "rare_work"]
+    found, _ = on_files(opened, rows, columns)
+    expected = in_memory(rows, columns)
+    np.testing.assert_allclose(found.predict(rows[columns]), expected.predict(rows[columns]), rtol=1e-8)
+    assert found.coef_[-1] == 0
+
+
+def test_work_that_never_varies_is_overhead(opened: Opened) -> None:
+    rows = working_rows(floor_ms=0.0).assign(constant=7.0, nothing=0.0)
+    found, _ = on_files(opened, rows, ["constant", "nothing"])
+    assert list(found.coef_) == [0, 0]
+    assert found.overhead_ms_ == pytest.approx(
+        in_memory(rows, ["constant", "nothing"]).overhead_ms_, rel=1e-12
+    )
+
+
 def test_negative_work_is_refused(opened: Opened) -> None:
     rows = working_rows(floor_ms=0.0)
     with pytest.raises(ConfigError, match="kv_work is below 0"):
