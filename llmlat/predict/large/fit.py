@@ -34,11 +34,11 @@ class Settings:
     Attributes
     ----------
     split : SplitConfig
-        `random` or `by_request`; its seed also draws samples.
+        `random`, `by_request` or `by_prompt`; its seed also draws samples.
     sample_rows : int
         How many rows a regressor is fitted on that sums do not decide.
     shown_rows : int
-        How many test rows are returned, for figures; whole requests.
+        How many test rows are returned, for figures; all test rows of some requests.
     memory_mb : int
         What DuckDB may hold; Python and its libraries take some 300 MB besides.
     threads : int or None
@@ -73,7 +73,8 @@ class LargeFit:
         Made-up rows with the extremes of each input among the training rows, and each of its texts: what
         `predictor.json` says of inputs comes out of them as it does of all rows.
     predictions : DataFrame
-        Some test rows, whole requests: inputs, `token_latency_ms`, `predicted_ms`.
+        The test rows of some requests: inputs, `token_latency_ms`, `predicted_ms`, and the request and the
+        row's place in it as `_group` and `_position`.
     """
 
     fitted: Pipeline

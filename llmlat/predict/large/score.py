@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llmlat.errors import ConfigError
 from llmlat.predict.evaluate import Milliseconds
 from llmlat.predict.large.rows import Database, Part, number
 from llmlat.records import TARGET
@@ -25,11 +26,19 @@ Ask = Callable[[str], list[tuple[Any, ...]]]
 
 
 def predict_part(part: Part, predict: Predict) -> None:
-    """Predict the rows of a part in batches, into the table that `error_block` reads."""
+    """Predict the rows of a part in batches, into the table that `error_block` reads.
+
+    Raises
+    ------
+    ConfigError
+        Where there are none.
+    """
     part.database.ask(f"CREATE OR REPLACE TABLE {TESTED} ({MEASURED} DOUBLE, {PREDICTED} DOUBLE)")
     for batch in part.database.batches(f"SELECT {part.selected} FROM {part.view}"):
         predicted = predict(batch[list(part.columns)])
         part.database.append(TESTED, pd.DataFrame({MEASURED: batch[TARGET], PREDICTED: predicted}))
+    if not part.database.ask(f"SELECT count(*) FROM {TESTED}")[0][0]:
+        raise ConfigError("split.test_size: no row was drawn to test on; hold more out, or measure more.")
 
 
 def error_block(database: Database, predicted: str = PREDICTED) -> dict[str, Any]:

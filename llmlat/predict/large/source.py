@@ -24,7 +24,8 @@ class Source:
     inputs : mapping of str to str
         What features are made of: each column's SQL expression on the files' columns, such as
         `{"prompt_tokens": "prompt_tokens", "tokens": "batch_size * 2"}`. Whole numbers multiply as whole
-        numbers: cast them to DOUBLE where a product may not fit.
+        numbers: cast them to DOUBLE where a product may not fit. An input that no feature needs comes along
+        in what is predicted.
     latency : str
         SQL expression of the latency in ms.
     group : str

@@ -95,6 +95,12 @@ def test_a_draw_is_the_same_again(stored: Stored) -> None:
     pd.testing.assert_frame_equal(first.predictions, second.predictions)
 
 
+def test_no_row_to_test_on(stored: Stored) -> None:
+    nothing = SplitConfig(SplitName.random, 1e-9, 0)
+    with pytest.raises(ConfigError, match="no row was drawn to test on"):
+        fit_large(stored(noisy_rows()), pipeline(Ridge()), settings(nothing))
+
+
 def test_few_rows_are_all_fitted(stored: Stored) -> None:
     found = fit_large(stored(noisy_rows()), pipeline(PoissonRegressor()), settings())
     assert found.how.startswith("all rows: 44 requests, ")
