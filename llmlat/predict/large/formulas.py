@@ -27,8 +27,8 @@ _FUNCTIONS = {
     "ceil": "ceil({})",
     "exp": "exp({})",
     "floor": "floor({})",
-    "log": "ln({})",
-    "sqrt": "sqrt({})",
+    "log": f"CASE WHEN {{0}} < 0 THEN {NAN} WHEN {{0}} = 0 THEN '-inf'::DOUBLE ELSE ln({{0}}) END",
+    "sqrt": f"CASE WHEN {{0}} < 0 THEN {NAN} ELSE sqrt({{0}}) END",
     "maximum": "greatest({}, {})",  # NaN is the greatest
     "minimum": f"CASE WHEN isnan({{0}}) OR isnan({{1}}) THEN {NAN} ELSE least({{0}}, {{1}}) END",
 }
