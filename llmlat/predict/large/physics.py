@@ -173,7 +173,7 @@ def _line(found: Moments, near: Summary) -> Law:
     """
     # A column may be constant on one side, but for rounding; the overhead then holds its cost.
     varies = np.diag(found.gram) > ROUNDING * found.weight * (near.high - near.low) ** 2
-    unit = np.sqrt(np.diag(found.gram))[varies]
+    unit = np.sqrt(np.diag(found.gram)[varies])
     squares, directions = np.linalg.eigh(found.gram[np.ix_(varies, varies)] / np.outer(unit, unit))
     root = np.sqrt(np.maximum(squares, 0.0))
     told = squares > len(squares) * np.finfo(np.float64).eps

@@ -42,7 +42,7 @@ def fit_ridge(pipeline: Pipeline, found: Moments, some_rows: pd.DataFrame) -> Pi
         pipeline.fit(some_rows.drop(columns=TARGET), some_rows[TARGET].to_numpy())
     scaler, fitted = pipeline.named_steps["scaled"], pipeline.named_steps["regressor"]
     scaler.n_samples_seen_ = found.n
-    scaler.mean_, scaler.var_ = found.mean, np.diag(found.gram) / found.n
+    scaler.mean_, scaler.var_ = found.mean, np.maximum(np.diag(found.gram), 0.0) / found.n
     scaler.scale_ = _scale(scaler.var_, found)
     fitted.coef_ = _solve(
         found.gram / np.outer(scaler.scale_, scaler.scale_), found.cross / scaler.scale_, fitted.alpha
