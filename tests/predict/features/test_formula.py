@@ -11,7 +11,11 @@ from llmlat.predict.features import formula as formula_module
 from llmlat.predict.features.formula import FUNCTIONS, FormulaError, parse
 from llmlat.predict.features.recipe import recipe_of
 
-VALUES = {"a": np.array([1.0, 2.0, -3.0]), "b": np.array([4, 5, 6], dtype=np.int32), "t": np.array(["x", "y", "x"])}
+VALUES = {
+    "a": np.array([1.0, 2.0, -3.0]),
+    "b": np.array([4, 5, 6], dtype=np.int32),
+    "t": np.array(["x", "y", "x"]),
+}
 
 
 @pytest.mark.parametrize(
