@@ -70,31 +70,59 @@ def estimate(
         raise KeyError(f"it holds no intervals ({spec.get('calibration_reason') or 'none were calibrated'}).")
     if outside not in ("widen", "refuse"):
         raise KeyError(f"outside={outside}: use widen or refuse.")
-    is_inside, words = _inside(spec["inputs"], values)
+    excess, words = _excess(spec["inputs"], values)
     if outside == "refuse" and words:
         raise OutsideError(f"outside of what was measured: {'; '.join(words)}.")
-    predicted, is_inside = np.broadcast_arrays(np.asarray(predicted_ms, dtype=np.float64), is_inside)
+    predicted, excess = np.broadcast_arrays(np.asarray(predicted_ms, dtype=np.float64), excess)
+    is_inside = excess == 0
     is_prefill = _is_prefill(values, predicted.shape)
-    scale = np.maximum(predicted, calibration["least_ms"])
+    by_phase, beyond = calibration["by_phase"], calibration["beyond"]
 
-    def offset(kind: str, wanted: str) -> Any:
-        by_phase = {phase: _infinite(band[kind], wanted) for phase, band in calibration["by_phase"].items()}
-        within = np.where(is_prefill, by_phase.get("prefill", np.inf), by_phase.get("decode", np.inf))
-        beyond = _infinite((calibration["beyond"] or {}).get(kind, {wanted: None}), wanted)
-        # No band is narrower outside than within: what is unknown is not known better.
-        return scale * np.where(is_inside, within, np.maximum(within, beyond))
+    def within(kind: str, wanted: str) -> Any:
+        first, later = (_infinite(by_phase.get(phase), kind, wanted) for phase in ("prefill", "decode"))
+        return np.where(is_prefill, first, later)
 
-    half = offset("levels", f"{level:g}")
-    quantiles = [np.maximum(predicted + offset("quantiles", q), 0.0) for q in ("0.5", "0.9", "0.99")]
-    low, high = np.maximum(predicted - half, 0.0), predicted + half
-    plain = [array if array.ndim else array.item() for array in (predicted, low, high, *quantiles, is_inside)]
-    return Estimate(*plain[:3], level, *plain[3:6], plain[6], words)
+    def widened(kind: str, wanted: str, around: Any) -> Any:
+        """Return a share of the prediction, further from `around` the further outside a step lies."""
+        inside = within(kind, wanted)
+        # Nothing is known better outside than inside.
+        outside_too = np.maximum(inside, _infinite(beyond, kind, wanted))
+        return np.where(is_inside, inside, around + (outside_too - around) * (1.0 + excess))
+
+    def above(share: Any) -> Any:
+        # No latency is 0 or below: where a line runs there, nothing is known.
+        scaled = share * np.maximum(predicted, calibration["least_ms"])
+        return np.where(predicted > 0, np.maximum(predicted + scaled, 0.0), np.inf)
+
+    half, median = widened("levels", f"{level:g}", 0.0), within("quantiles", "0.5")
+    low, high = np.maximum(2 * predicted - above(half), 0.0), above(half)
+    quantiles = [above(median), *(above(widened("quantiles", q, median)) for q in ("0.9", "0.99"))]
+    p50, p90, p99 = (_plain(quantile) for quantile in quantiles)
+    return Estimate(
+        ms=_plain(predicted),
+        low_ms=_plain(low),
+        high_ms=_plain(high),
+        level=level,
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        is_inside=_plain(is_inside),
+        outside=words,
+    )
 
 
-def _infinite(table: Mapping[str, float | None], wanted: str) -> float:
-    if wanted not in table:
-        raise KeyError(f"level={wanted}: it holds intervals of {', '.join(table)}.")
-    return float("inf") if table[wanted] is None else float(table[wanted])  # type: ignore[arg-type]
+def _plain(values: Any) -> Any:
+    return values if values.ndim else values.item()
+
+
+def _infinite(band: Mapping[str, Any] | None, kind: str, wanted: str) -> float:
+    """Return what a band says of a level, as a share of the prediction; infinity where it is not known."""
+    if band is None:
+        return float("inf")
+    if wanted not in band[kind]:
+        raise KeyError(f"level={wanted}: it holds intervals of {', '.join(band[kind])}.")
+    share = band[kind][wanted]
+    return float("inf") if share is None else float(share)
 
 
 def _is_prefill(values: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
@@ -107,24 +135,36 @@ def _is_prefill(values: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
     return np.broadcast_to(same, shape)
 
 
-def _inside(inputs: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
+def _excess(inputs: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
+    """Return how far outside steps lie, in measured ranges of the input that is furthest out; and in words.
+
+    0 is inside. It is infinite for a text that was not measured, and where only one value was.
+    """
     import numpy as np
 
-    is_inside: Any = np.asarray(True)
+    furthest: Any = np.asarray(0.0)
     words = []
     for name, entry in inputs.items():
         asked = np.asarray(values[name])
         if "values" in entry:
-            within = np.isin(asked.astype(str), entry["values"])
+            excess = np.where(np.isin(asked.astype(str), entry["values"]), 0.0, np.inf)
             measured = ", ".join(entry["values"])
         elif entry["from"] is None:
             continue
         else:
-            numbers = asked.astype(np.float64)
-            within = ((numbers >= entry["from"]) & (numbers <= entry["to"])) | np.isnan(numbers)
+            excess = _ranges_beyond(asked.astype(np.float64), entry["from"], entry["to"])
             measured = f"{entry['from']:g} to {entry['to']:g}"
-        if not within.all():
-            first = asked.ravel()[np.argmin(within.ravel())]
-            words.append(f"{name} {first} (measured: {measured})")
-        is_inside = is_inside & within
-    return is_inside, tuple(words)
+        # What follows from other inputs is outside with them, and need not be said again.
+        if excess.any() and not isinstance(entry.get("default"), Mapping):
+            words.append(f"{name} {asked.ravel()[np.argmax(excess.ravel())]} (measured: {measured})")
+        furthest = np.maximum(furthest, excess)
+    return furthest, tuple(words)
+
+
+def _ranges_beyond(asked: Any, low: float, high: float) -> Any:
+    import numpy as np
+
+    beyond = np.nan_to_num(np.maximum(np.maximum(low - asked, asked - high), 0.0))
+    if high > low:
+        return beyond / (high - low)
+    return np.where(beyond > 0, np.inf, 0.0)
