@@ -62,7 +62,8 @@ def average_effects(fitted: Pipeline, rows: pd.DataFrame) -> dict[str, dict[str,
     found = {}
     for name in _moved(fitted, rows):
         values = _numbers(rows[name])
-        scale = float(np.nanstd(values))
+        known = values[~np.isnan(values)]
+        scale = float(known.std()) if len(known) else 0.0
         if scale > 0:
             up, down = (predict(fitted, _shifted(some, name, sign * scale / 2)) for sign in (1, -1))
             found[name] = {"scaled_ms": float((up - down).mean()), "per_unit_ms": 0.0, "relative_impact": 0.0}
