@@ -3,7 +3,13 @@
 import pandas as pd
 import pytest
 
-from llmlat.predict.cells import cell_summary
+from llmlat.predict.cells import bandwidth_fraction, cell_summary
+
+# 10 ms for the weights, and 1 ms for every 100 tokens attended to.
+MEASURED = {
+    "memory_bandwidth_bytes_per_s": 1e12,
+    "model": {"weight_bytes": 10**10, "kv_bytes_per_token": 10**7, "sliding_window": None},
+}
 
 
 def test_each_cell_is_summed_up_with_its_own_settings(make_rows):
@@ -27,3 +33,35 @@ def test_a_cell_that_only_prefills_has_no_decode_figures(make_rows):
     assert cell["decode_median_ms"] is None
     assert cell["tokens_per_s"] is None
     assert cell["prefill_median_ms"] is not None
+
+
+def test_the_share_of_the_bandwidth_is_that_of_weights_and_context(make_rows):
+    rows = make_rows([100, 300], tokens=3, per_context=0.0, intercept_ms=20.0)
+    fractions = bandwidth_fraction(rows, MEASURED)
+    assert fractions.to_numpy() == pytest.approx((10 + rows["context_length"] / 100).to_numpy() / 20)
+    (cell,) = cell_summary(rows, MEASURED)
+    # The median of contexts 101, 102, 301 and 302: the prefill steps are not among them.
+    assert cell["achieved_bandwidth_fraction"] == pytest.approx((10 + 2.015) / 20)
+
+
+def test_the_share_of_the_bandwidth_counts_all_sequences_and_no_more_than_a_window(make_rows):
+    rows = make_rows([100], tokens=2, per_context=0.0, intercept_ms=20.0)
+    batch = rows.assign(batch_size=4, num_beams=2, batch_context_tokens=8 * rows["context_length"])
+    assert bandwidth_fraction(batch, MEASURED).iloc[1] == pytest.approx((10 + 8.08) / 20)
+    windowed = {**MEASURED, "model": {**MEASURED["model"], "sliding_window": 50}}
+    assert bandwidth_fraction(batch, windowed).iloc[1] == pytest.approx((10 + 4) / 20)
+
+
+@pytest.mark.parametrize(
+    "measurement",
+    [
+        None,
+        {},
+        {**MEASURED, "memory_bandwidth_bytes_per_s": None},
+        {**MEASURED, "model": None},
+        {**MEASURED, "model": {"weight_bytes": 10**10, "kv_bytes_per_token": None}},
+    ],
+)
+def test_without_bandwidth_or_sizes_the_share_is_not_known(make_rows, measurement):
+    (cell,) = cell_summary(make_rows([10], tokens=3), measurement)
+    assert cell["achieved_bandwidth_fraction"] is None
