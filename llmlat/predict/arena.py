@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from llmlat.config import SplitConfig, SplitName
-from llmlat.errors import ConfigError
+from llmlat.errors import ConfigError, one_line
 from llmlat.predict.analysis.inputs import average_effects
 from llmlat.predict.beside import parts
 from llmlat.predict.evaluate import error_block
@@ -113,8 +113,8 @@ def _compete(
             "average_effects": average_effects(fitted, train),
             "reason": None,
         }
-    except ConfigError as error:
-        return {**told, "splits": splits, "reason": str(error)}
+    except Exception as error:  # whatever a contestant raises, the others go on
+        return {**told, "splits": splits, "reason": one_line(error)}
 
 
 def _costs(fitted: Pipeline, test: pd.DataFrame) -> dict[str, float]:

@@ -116,7 +116,7 @@ def _worth_trying(rows: pd.DataFrame, split: SplitConfig) -> list[SplitConfig]:
     if rows[TIME].nunique() > 1:
         tried.append(SplitName.by_time)
     beside = [split if name is split.name else replace(plain, name=name) for name in tried]
-    column = split.column if split.name is SplitName.extrapolate else EXTRAPOLATED
+    column = (split.column if split.name is SplitName.extrapolate else None) or EXTRAPOLATED
     if column in rows and rows[column].nunique() > 2:
         beside.append(
             split if split.name is SplitName.extrapolate else replace(plain, name=SplitName.extrapolate)

@@ -21,6 +21,7 @@ from llmlat.config import FeaturesConfig
 from llmlat.errors import ConfigError, MissingExtraError, one_line
 from llmlat.predict.evaluate import Milliseconds
 from llmlat.predict.features.check import check_features
+from llmlat.predict.features.formula import FormulaError
 from llmlat.predict.features.table import FeatureError, FeatureTable, InTheirUnits
 from llmlat.records import KNOWN, REQUEST, TARGET, Column
 
@@ -84,6 +85,8 @@ def fit(pipeline: Pipeline, rows: pd.DataFrame, group: str = REQUEST) -> Pipelin
         return _fit(pipeline, rows, group)
     except FeatureError as error:
         raise ConfigError(f"features.columns: {error}.") from error
+    except FormulaError as error:
+        raise ConfigError(f"features.derived: {error}.") from error
     except ValueError as error:
         raise ConfigError(f"regressor: cannot be fitted on these rows ({one_line(error)}).") from error
 
@@ -98,6 +101,8 @@ def predict(fitted: Pipeline, rows: pd.DataFrame) -> Milliseconds:
     """
     try:
         predicted = np.asarray(fitted.predict(rows[input_columns(fitted)]), dtype=np.float64)
+    except FeatureError as error:
+        raise ConfigError(f"features.columns: {error}.") from error
     except ValueError as error:
         raise ConfigError(f"regressor: cannot predict these rows ({one_line(error)}).") from error
     if not np.isfinite(predicted).all():
@@ -172,6 +177,10 @@ def _rehearse(pipeline: Pipeline, known: Mapping[str, Column], regressor: Mappin
         # What it warns of here is about made-up rows.
         with warnings.catch_warnings(action="ignore"):
             _fit(pipeline, rows, REQUEST).predict(rows)
+    except FeatureError:  # it is infinite on made-up rows; on measured ones it need not be
+        return
+    except FormulaError as error:
+        raise ConfigError(f"features.derived: {error}.") from error
     except Exception as error:
         raise ConfigError(
             f"regressor={_spelled(regressor)}: fails on {N_REHEARSAL_ROWS} made-up rows ({one_line(error)}); "

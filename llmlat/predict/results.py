@@ -174,7 +174,7 @@ def _settings(pipeline: Pipeline, fitted: Pipeline, split: SplitConfig) -> dict[
     regressor, features = pipeline.named_steps["regressor"], features_of(fitted)
     return {
         "regressor": {"name": type(regressor).__name__, "parameters": _plain(regressor.get_params())},
-        "chosen": getattr(fitted.named_steps["regressor"], "choices_", None),
+        "chosen": _choices(fitted.named_steps["regressor"]),
         "features": list(features.columns),
         "inputs": features.inputs(),
         "left_out": dict(features.left_out_),
@@ -216,6 +216,14 @@ def _on_held_out(
             table.transform(train), table.transform(test), train[TARGET].to_numpy(), test[TARGET].to_numpy()
         ),
     }
+
+
+def _choices(regressor: Any) -> dict[str, Any] | None:
+    """Return what a regressor chose, by the values that it chose for, as texts: JSON has no other keys."""
+    choices = getattr(regressor, "choices_", None)
+    if choices is None:
+        return None
+    return {f"{key:g}" if isinstance(key, float) else str(key): choice for key, choice in choices.items()}
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,8 @@ def split_rows(rows: pd.DataFrame, config: SplitConfig) -> tuple[Positions, Posi
         case SplitName.extrapolate:
             train, test = _beyond(rows, config)
         case SplitName.by_time:
+            if rows[TIME].nunique() < 2:
+                raise ConfigError("split=by_time: the rows do not tell when they were measured.")
             order = np.argsort(rows[TIME].to_numpy(), kind="stable")
             train, test = order[:-n_test], order[-n_test:]
         case SplitName.leave_one_out:

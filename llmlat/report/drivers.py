@@ -30,10 +30,8 @@ def effects(metrics: Metrics) -> Table | None:
         Column("context, at equal prompts", roomy=True),
         Column("prompt, at equal context"),
     )
-    note = (
-        "Least squares on decode steps outside the slow start, with 95 % intervals over requests. A dash: "
-        "the rows cannot tell."
-    )
+    steps = "steps" if wording.is_table(metrics) else "decode steps outside the slow start"
+    note = f"Least squares on {steps}, with 95 % intervals over requests. A dash: the rows cannot tell."
     return Table("1,000 more tokens change a decode step by, ms", columns, rows, note)
 
 

@@ -30,7 +30,10 @@ def reopened(described: Mapping[str, Any]) -> Rows:
     if table is not None:
         columns = TableColumnsConfig(**table["columns"])
         return rows_of_table(
-            TableConfig(**{**table, "unit": TimeUnit(table["unit"]), "columns": columns}), ""
+            TableConfig(
+                **{**table, "path": described["path"], "unit": TimeUnit(table["unit"]), "columns": columns}
+            ),
+            "",
         )
     each = described.get("datasets", [described])
     return rows_of([Dataset(Path(one["path"]).parent) for one in each], "")

@@ -15,7 +15,7 @@ import llmlat
 from llmlat.config import TableConfig
 from llmlat.dataset import KEY_LENGTH
 from llmlat.errors import ConfigError, DatasetError, one_line
-from llmlat.predict.features.formula import FormulaError, parse
+from llmlat.predict.features.formula import Formula, FormulaError, parse
 from llmlat.records import BEFORE, COLUMNS, DECODE, FACTS, KNOWN, PREFILL, PROMPT, REQUEST, TARGET, Column
 from llmlat.sources import Rows
 
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 MS_PER = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 # A step of a language model that takes less, or more, is more likely in another unit.
-LEAST_PLAUSIBLE_MS, MOST_PLAUSIBLE_MS = 0.02, 600_000.0
+LEAST_PLAUSIBLE_MS, MOST_PLAUSIBLE_MS = 0.02, 10_000.0
 
 PLAIN: dict[str, Any] = {
-    **{column.name: None for column in (*COLUMNS, *FACTS, *BEFORE) if column.nullable},
+    **{column.name: np.nan for column in (*COLUMNS, *FACTS, *BEFORE) if column.nullable},
     "session_id": 0,
     "session_request": 1,
     "is_warmup": False,
@@ -42,6 +42,9 @@ PLAIN: dict[str, Any] = {
     "quantization": "not told",
 }
 """What a table that says nothing of it is taken to be."""
+
+MADE = (REQUEST, PROMPT, TARGET, "phase", "token_index", "padded_context_length", "batch_context_tokens")
+"""What is worked out, whatever a table has under these names."""
 
 
 def known_columns(table: TableConfig) -> dict[str, Column]:
@@ -64,7 +67,10 @@ def known_columns(table: TableConfig) -> dict[str, Column]:
         )
         for name in map(str, rows.columns)
     }
-    return {**mapped, **own}
+    made = {name: KNOWN[name] for name in MADE}
+    if "context_length" not in {*mapped, *own}:
+        made = {name: column for name, column in made.items() if "context" not in name}
+    return {**mapped, **own, **made}
 
 
 def rows_of_table(table: TableConfig, experiment: str) -> Rows:
@@ -88,7 +94,8 @@ def rows_of_table(table: TableConfig, experiment: str) -> Rows:
     notices: list[str] = []
     filled = rows.assign(**{k: v for k, v in PLAIN.items() if k not in rows})
     for name, text in _mapped(table).items():
-        filled[name] = _evaluated(text, rows, f"table.columns.{name}")
+        filled[name] = _mapped_values(name, text, rows, table)
+    filled = _typed(filled, rows)
     filled[TARGET] = _latency_ms(table, rows, notices)
     filled[REQUEST], filled[PROMPT] = _groups(table, rows, notices)
     filled = _with_places(filled, table)
@@ -118,6 +125,47 @@ def _read(table: TableConfig) -> pd.DataFrame:
     return rows.rename(columns=str)
 
 
+def _mapped_values(name: str, text: str, rows: pd.DataFrame, table: TableConfig) -> Any:
+    """Return the values of one of our columns; numbers are all there, and finite."""
+    key = f"table.columns.{name}"
+    if table.latency in ([text] if text in rows else parse_as(key, text).names):
+        raise ConfigError(f"{key}={text}: it reads {table.latency}, which is what is to be predicted.")
+    values = pd.Series(_evaluated(text, rows, key))
+    if name in KNOWN and KNOWN[name].is_text:
+        return values.astype(str).to_numpy()
+    return _numbers(values, f"{key}={text}")
+
+
+def _typed(filled: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Hold the columns of a table that have one of our names to what ours are."""
+    given = [column for column in KNOWN.values() if column.name in rows and column.name not in MADE]
+    for column in given:
+        is_text = not pd.api.types.is_numeric_dtype(filled[column.name])
+        if is_text != column.is_text:
+            raise ConfigError(
+                f"table.path: its column {column.name} holds {'texts' if is_text else 'numbers'}, and "
+                f"llmlat's of that name holds {'texts' if column.is_text else 'numbers'}; rename it."
+            )
+        if pa.types.is_boolean(column.dtype):
+            filled[column.name] = filled[column.name].astype(bool)
+        elif not column.is_text and not column.nullable:
+            filled[column.name] = _numbers(filled[column.name], f"table.path: its column {column.name}")
+    return filled
+
+
+def _numbers(values: pd.Series, key: str) -> Any:
+    if not pd.api.types.is_numeric_dtype(values):
+        raise ConfigError(f"{key}: it holds texts; a number is needed.")
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    for is_bad, what in ((np.isnan(numbers), "missing"), (np.isinf(numbers), "infinite")):
+        if is_bad.any():
+            raise ConfigError(
+                f"{key}: {what} in {int(is_bad.sum())} of {len(numbers)} rows; leave them out with "
+                "table.where, or mend them."
+            )
+    return values.to_numpy()
+
+
 def _check(table: TableConfig, rows: pd.DataFrame) -> None:
     if table.latency is None:
         raise ConfigError(f"table.latency: name the column to predict; there are {', '.join(rows.columns)}.")
@@ -130,24 +178,45 @@ def _check(table: TableConfig, rows: pd.DataFrame) -> None:
 def _kept(table: TableConfig, rows: pd.DataFrame) -> pd.DataFrame:
     if table.where is None:
         return rows.reset_index(drop=True)
-    kept: pd.DataFrame = rows[_evaluated(table.where, rows, "table.where") != 0].reset_index(drop=True)
+    kept: pd.DataFrame = rows[_is_kept(table.where, rows)].reset_index(drop=True)
     if kept.empty:
         raise ConfigError(f"table.where={table.where}: it keeps none of {len(rows)} rows.")
     return kept
+
+
+def _is_kept(where: str, rows: pd.DataFrame) -> Any:
+    values = pd.Series(_evaluated(where, rows, "table.where"), index=rows.index)
+    if not pd.api.types.is_numeric_dtype(values):
+        raise ConfigError(f"table.where={where}: it holds texts; compare them, as in {where} == 'this'.")
+    return values != 0
 
 
 def _evaluated(text: str, rows: pd.DataFrame, key: str) -> Any:
     """Return a column, or the values of a formula on columns."""
     if text in rows:
         return rows[text].to_numpy()
-    try:
-        formula = parse(text)
-    except FormulaError as error:
-        raise ConfigError(f"{key}: {error}.") from error
+    formula = parse_as(key, text)
     absent = next((name for name in formula.names if name not in rows), None)
     if absent:
         raise ConfigError(f"{key}={text}: there is no column {absent}; there are {', '.join(rows.columns)}.")
-    return np.broadcast_to(formula({name: rows[name].to_numpy() for name in formula.names}), len(rows))
+    try:
+        return np.broadcast_to(formula({name: rows[name].to_numpy() for name in formula.names}), len(rows))
+    except FormulaError as error:
+        raise ConfigError(f"{key}: {error}.") from error
+
+
+def parse_as(key: str, text: str) -> Formula:
+    """Return the formula of a setting.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key, where it is none.
+    """
+    try:
+        return parse(text)
+    except FormulaError as error:
+        raise ConfigError(f"{key}: {error}.") from error
 
 
 def _latency_ms(table: TableConfig, rows: pd.DataFrame, notices: list[str]) -> Any:

@@ -211,8 +211,9 @@ def test_wrong_features_are_a_type_error(
 
 
 LINEAR = {
-    "format": 1,
+    "format": 2,
     "kind": "linear",
+    "inputs": {"a": {"from": 0.0, "to": 1.0, "default": None}},
     "features": {"a": {"per_unit_ms": 1.0}},
     "intercept_per_unit_ms": 1.0,
 }
@@ -221,7 +222,12 @@ FOREIGN = {
     "not text": b"\xff\xfe\x00\x01",
     "a list": [1, 2],
     "another's": {"name": "something"},
-    "a newer format": LINEAR | {"format": 2},
+    "an older format": LINEAR | {"format": 1},
+    "a newer format": LINEAR | {"format": 3},
+    "no inputs": {k: v for k, v in LINEAR.items() if k != "inputs"},
+    "an input as a number": LINEAR | {"inputs": {"a": 1}},
+    "a formula that is none": LINEAR | {"features": {"a": {"per_unit_ms": 1.0, "formula": "a.b"}}},
+    "a formula that needs itself": LINEAR | {"derived": {"a": "a + 1"}},
     "an unknown kind": LINEAR | {"kind": "tree"},
     "no features": {k: v for k, v in LINEAR.items() if k != "features"},
     "features as a list": LINEAR | {"features": ["a"]},
@@ -229,6 +235,11 @@ FOREIGN = {
     "no intercept": LINEAR | {"intercept_per_unit_ms": None},
     "no pipeline": LINEAR | {"kind": "pipeline"},
 }
+
+
+def test_these_are_foreign_for_what_they_are_named_after(tmp_path: Path) -> None:
+    (tmp_path / "predictor.json").write_text(json.dumps(LINEAR))
+    assert load_predictor(tmp_path).predict(a=2.0) == 3.0
 
 
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=list(FOREIGN))

@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from llmlat.predict.analysis.effects import CELL
+from llmlat.predict.evaluate import Milliseconds
 from llmlat.predict.fit import input_columns, predict
 from llmlat.records import DECODE, TARGET, TELEMETRY
 
@@ -42,9 +43,11 @@ TOGETHER: dict[str, tuple[str, ...]] = {
 def average_effects(fitted: Pipeline, rows: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Return what one standard deviation more of each input adds to the prediction, on average over rows.
 
-    It is the mean of f(x + s/2) - f(x - s/2). For a regressor that is linear in its inputs, these are its
-    coefficients on scaled features, so this is the thesis's table 4.2 for any regressor. Inputs that move
-    with the context by construction are moved with it.
+    Each row is given another row's value of the input, and the changes of the prediction are laid against the
+    changes of the input, by least squares through 0. For a regressor that is linear in its inputs, these are
+    its coefficients on scaled features, so this is the thesis's table 4.2 for any regressor; trees, which do
+    not move with a small step, are asked for values that were measured. Inputs that move with the context by
+    construction are moved with it.
 
     Parameters
     ----------
@@ -59,14 +62,15 @@ def average_effects(fitted: Pipeline, rows: pd.DataFrame) -> dict[str, dict[str,
         share of the sum of all absolute effects.
     """
     some = _some(rows)
+    before = predict(fitted, some)
     found = {}
     for name in _moved(fitted, rows):
         values = _numbers(rows[name])
-        scale = float(np.nanstd(values))
+        known = values[~np.isnan(values)]
+        scale = float(known.std()) if len(known) else 0.0
         if scale > 0:
-            up, down = (predict(fitted, _shifted(some, name, sign * scale / 2)) for sign in (1, -1))
-            found[name] = {"scaled_ms": float((up - down).mean()), "per_unit_ms": 0.0, "relative_impact": 0.0}
-            found[name]["per_unit_ms"] = found[name]["scaled_ms"] / scale
+            slope = _slope(fitted, some, before, name)
+            found[name] = {"scaled_ms": slope * scale, "per_unit_ms": slope, "relative_impact": 0.0}
     total = sum(abs(effect["scaled_ms"]) for effect in found.values())
     for effect in found.values():
         effect["relative_impact"] = abs(effect["scaled_ms"]) / total if total else 0.0
@@ -166,10 +170,16 @@ def _moved(fitted: Pipeline, rows: pd.DataFrame) -> list[str]:
     return [name for name in inputs if name not in with_context[1:]]
 
 
-def _shifted(rows: pd.DataFrame, name: str, by: float) -> pd.DataFrame:
+def _slope(fitted: Pipeline, rows: pd.DataFrame, before: Milliseconds, name: str) -> float:
+    """Return what one unit more of an input adds to the predictions `before`, on average."""
+    order = np.random.default_rng(0).permutation(len(rows))
     if name in MOVE_WITH_CONTEXT:
-        return _at_context(rows, _numbers(rows["context_length"]) + by, keeps_prompt=True)
-    return rows.assign(**{name: _numbers(rows[name]) + by})
+        moved = _at_context(rows, _numbers(rows["context_length"])[order], keeps_prompt=True)
+    else:
+        moved = rows.assign(**{name: _numbers(rows[name])[order]})
+    change = np.nan_to_num(_numbers(moved[name]) - _numbers(rows[name]))
+    squares = float(change @ change)
+    return float(change @ (predict(fitted, moved) - before)) / squares if squares else 0.0
 
 
 def _at_context(rows: pd.DataFrame, context: Any, *, keeps_prompt: bool = False) -> pd.DataFrame:

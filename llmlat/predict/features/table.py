@@ -80,7 +80,13 @@ class FeatureTable(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Return the table: float64, a column for each of `feature_names_out_`, the rows' index."""
+        """Return the table: float64, a column for each of `feature_names_out_`, the rows' index.
+
+        Raises
+        ------
+        FeatureError
+            Where a column is missing or infinite.
+        """
         check_is_fitted(self)
         values = self._values(X)
         table: dict[str, Numbers] = {}
@@ -127,6 +133,10 @@ class FeatureTable(TransformerMixin, BaseEstimator):
         values = {name: _as_array(X[name]) for name in recipe.inputs}
         for name, formula in recipe.steps.items():
             values[name] = np.broadcast_to(formula(values), len(X))
+        for name in self.columns:
+            infinite = 0 if values[name].dtype == object else int(np.isinf(values[name]).sum())
+            if infinite:
+                raise FeatureError(f"{name} is infinite in {infinite} of {len(X)} rows")
         return values
 
     def _learn(self, name: str, values: npt.NDArray[Any]) -> None:
@@ -136,9 +146,6 @@ class FeatureTable(TransformerMixin, BaseEstimator):
                 self.left_out_[name] = f"is {self.categories_[name][0]} in all {len(values)} rows"
             return
         known = values[~np.isnan(values)]
-        infinite = int(np.isinf(known).sum())
-        if infinite:
-            raise FeatureError(f"{name} is infinite in {infinite} of {len(values)} rows")
         if not len(known):
             self.left_out_[name] = f"is missing in all {len(values)} rows"
         elif np.ptp(known) == 0:

@@ -73,10 +73,10 @@ def coefficient_intervals(fitted: Pipeline, train: pd.DataFrame, group: str) -> 
     -------
     dict or None
         For each feature `scaled_ms` and `per_unit_ms`: [low, high] each. None where the regressor is neither
-        `Ridge` nor `LinearRegression`, or there are fewer than five groups.
+        `Ridge` nor `LinearRegression` with an intercept and free signs, or there are fewer than five groups.
     """
     regressor = fitted.named_steps["regressor"]
-    if type(regressor) not in (Ridge, LinearRegression):
+    if type(regressor) not in (Ridge, LinearRegression) or regressor.positive or not regressor.fit_intercept:
         return None
     _, of_group = np.unique(train[group].to_numpy(), return_inverse=True)
     n_groups = int(of_group.max()) + 1
