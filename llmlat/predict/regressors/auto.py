@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
 
 
-class AutoRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class AutoRegressor(RegressorMixin, BaseEstimator):
     """Choose among candidates by their error on held-out groups, then fit the chosen one on all rows.
 
     The error is the mean absolute one as a fraction of the latency (MAPE), over the rows of all folds, each

@@ -15,7 +15,7 @@ from llmlat.predict.regressors.columns import column_position
 Floats = npt.NDArray[np.float64]
 
 
-class ContextBinRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class ContextBinRegressor(RegressorMixin, BaseEstimator):
     """The median latency of rows of like context: bins of one column, each with as many rows.
 
     Parameters
@@ -74,7 +74,7 @@ class ContextBinRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.searchsorted(self.edges_, values, side="right")
 
 
-class LastTokenRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class LastTokenRegressor(RegressorMixin, BaseEstimator):
     """The latency of the token before: a column that is known when the step begins, handed on as it is.
 
     Parameters

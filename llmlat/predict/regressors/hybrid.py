@@ -16,7 +16,7 @@ from llmlat.predict.regressors.physics import PhysicsRegressor, check_latencies
 Floats = npt.NDArray[np.float64]
 
 
-class HybridRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class HybridRegressor(RegressorMixin, BaseEstimator):
     """`physics(x) * exp(shrinkage * correction(x))`, the correction fitted on log(measured / physics).
 
     `shrinkage` is the share of the correction that holds on groups of rows that neither part has seen: the

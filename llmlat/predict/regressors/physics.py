@@ -30,7 +30,7 @@ FLOOR_PARAMETERS = 2  # its height, and where it ends
 EXACT = 1e-18  # mean squared relative error that is rounding and no misfit
 
 
-class PhysicsRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class PhysicsRegressor(RegressorMixin, BaseEstimator):
     """Non-negative least squares on work done, with a floor, fitted on relative error.
 
     The line alone is a convex problem, solved exactly (Lawson and Hanson 1974, *Solving Least Squares
