@@ -234,6 +234,14 @@ class SplitConfig:
 
 
 @dataclass
+class LargeConfig:
+    """From how many rows on they are not loaded, and how many of them are looked at then."""
+
+    rows: int = 5_000_000
+    sample_rows: int = 200_000
+
+
+@dataclass
 class TrackingConfig:
     """Where runs are logged."""
 
@@ -262,6 +270,7 @@ class Config:
     regressor: dict[str, Any] = field(default_factory=dict)
     split: SplitConfig = field(default_factory=SplitConfig)
     arena: ArenaConfig = field(default_factory=ArenaConfig)
+    large: LargeConfig = field(default_factory=LargeConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     seed: int = 0
     device: str = "auto"

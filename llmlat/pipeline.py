@@ -14,13 +14,16 @@ from llmlat.predict.arena import Contestant, compete
 from llmlat.predict.export import write_predictor
 from llmlat.predict.fit import build_pipeline
 from llmlat.predict.floor import beside_floor
+from llmlat.predict.large import Settings, fit_large
+from llmlat.predict.large.whole import of_all_rows
 from llmlat.predict.results import Analysis, analyse
 from llmlat.predict.split import Counts, check_split, count_test_units
 from llmlat.provenance import describe_identity
 from llmlat.records import KNOWN, Column
 from llmlat.sources import Rows
 from llmlat.sources.datasets import rows_of
-from llmlat.sources.table import known_columns, rows_of_table
+from llmlat.sources.large import dataset_files, large_dataset, large_table, n_rows_of
+from llmlat.sources.table import is_parquet, known_columns, rows_of_table, table_files
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,9 @@ def run(
             rows.contrast,
             excludes_flagged=config.collect.flagged is Flagged.exclude,
         )
+        if rows.source is not None:
+            found = fit_large(rows.source, unfitted, Settings(config.split, config.large.sample_rows))
+            analysis = of_all_rows(analysis, found)
         if contestants:
             arena = compete(analysis.counted, contestants, config.split)
             analysis = replace(
@@ -124,12 +130,11 @@ def _check(config: Config) -> None:
 
 def _plan_reading(config: Config, resolved: dict[str, Any], folder: Path) -> Read:
     """Find out what is wrong before anything is tracked or loaded; return what leads to the rows."""
-    wants_contrast = config.reference is not None
     if config.table.path is not None:
-        return lambda tracker: rows_of_table(config.table, config.name)
+        return lambda tracker: _read_table(config)
     if config.dataset is not None:
         named = _named(config.dataset)
-        return lambda tracker: rows_of(named, config.name, wants_contrast=wants_contrast)
+        return lambda tracker: _read_datasets(config, named)
     from llmlat.measure.plan import make_plan
     from llmlat.measure.session import measure
 
@@ -141,9 +146,21 @@ def _plan_reading(config: Config, resolved: dict[str, Any], folder: Path) -> Rea
         # Before measuring too: a run that is killed must not be taken for the real thing.
         tracker.log_provenance(describe_identity(plan.identity, config.name))
         dataset = measure(config, plan, resolved, tracker.log_request, folder)
-        return rows_of([dataset], config.name, wants_contrast=wants_contrast)
+        return _read_datasets(config, [dataset])
 
     return measured
+
+
+def _read_datasets(config: Config, datasets: list[Dataset]) -> Rows:
+    if len(datasets) == 1 and n_rows_of(dataset_files(datasets[0])) >= config.large.rows:
+        return large_dataset(datasets[0], config.name, config.split, config.large)
+    return rows_of(datasets, config.name, wants_contrast=config.reference is not None)
+
+
+def _read_table(config: Config) -> Rows:
+    if is_parquet(config.table) and n_rows_of(table_files(config.table)) >= config.large.rows:
+        return large_table(config.table, config.name, config.split, config.large)
+    return rows_of_table(config.table, config.name)
 
 
 def _named(dataset: Any) -> list[Dataset]:

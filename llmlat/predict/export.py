@@ -107,5 +107,7 @@ def _input(name: str, train: pd.DataFrame, table: FeatureTable) -> dict[str, Any
 def _formula(text: str, train: pd.DataFrame, table: FeatureTable) -> dict[str, Any] | None:
     """Return a default that follows from other inputs and from what was one value; None where it does not."""
     others = [name for name in parse(text).names if name not in table.inputs()]
-    constants = {name: float(train[name].iloc[0]) for name in others if train[name].nunique() == 1}
+    constants = {
+        name: float(train[name].iloc[0]) for name in others if name in train and train[name].nunique() == 1
+    }
     return {"formula": text, "constants": constants} if len(constants) == len(others) else None

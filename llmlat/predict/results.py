@@ -117,6 +117,7 @@ def analyse(
     metrics: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "source": "measured",
+        "large": None,
         **about,
         **_counts(rows, counted, train, predictions),
         **{name: value for name, value in errors_of(predictions).items() if name != "n"},

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from llmlat.predict.large.source import Source
+
 __all__ = ["Rows"]
 
 
@@ -31,6 +33,8 @@ class Rows:
         The dataset's folder, where it is one.
     contrast : DataFrame or None
         Steps of the same measurement with the other engine, where they have been measured.
+    source : Source or None
+        Where all rows lie, where they are too many to be loaded and `steps` are some of them.
     """
 
     steps: pd.DataFrame
@@ -39,3 +43,4 @@ class Rows:
     described: dict[str, Any]
     folder: Path | None = None
     contrast: pd.DataFrame | None = field(default=None, repr=False)
+    source: Source | None = None

@@ -40,7 +40,7 @@ def rows_of(datasets: Sequence[Dataset], experiment: str, *, wants_contrast: boo
     return Rows(
         steps=steps,
         tokens=tokens,
-        about=_together([describe(dataset, experiment) for dataset in datasets]),
+        about=about_datasets(datasets, experiment),
         described=_described(datasets, len(tokens)),
         folder=one.folder if len(datasets) == 1 else None,
         contrast=read_contrast(one) if wants_contrast and len(datasets) == 1 else None,
@@ -81,8 +81,9 @@ def _numbered_on(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     return numbered
 
 
-def _together(described: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what is said of several datasets: what they share once, what they differ in each."""
+def about_datasets(datasets: Sequence[Dataset], experiment: str) -> dict[str, Any]:
+    """Return what is said of datasets: what they share once, what they differ in each."""
+    described = [describe(dataset, experiment) for dataset in datasets]
     first = described[0]
     if len(described) == 1:
         return first
@@ -90,8 +91,11 @@ def _together(described: Sequence[dict[str, Any]]) -> dict[str, Any]:
         name: " and ".join(dict.fromkeys(str(about[name]) for about in described))
         for name in ("model", "weights", "quantization", "engine", "prompt_set", "device", "dataset_key")
     }
+    # Bytes and bandwidth are those of one model on one device.
+    measurement = {**first["measurement"], "model": None, "memory_bandwidth_bytes_per_s": None}
     notices = list(dict.fromkeys(notice for about in described for notice in about["notices"]))
-    return {**first, **joined, "stand_in": any(about["stand_in"] for about in described), "notices": notices}
+    is_stand_in = any(about["stand_in"] for about in described)
+    return {**first, **joined, "stand_in": is_stand_in, "notices": notices, "measurement": measurement}
 
 
 def _described(datasets: Sequence[Dataset], n_rows: int) -> dict[str, Any]:

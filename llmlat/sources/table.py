@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset
 
 import llmlat
 from llmlat.config import TableConfig
@@ -43,6 +44,8 @@ PLAIN: dict[str, Any] = {
 }
 """What a table that says nothing of it is taken to be."""
 
+N_PEEKED = 1000
+
 MADE = (REQUEST, PROMPT, TARGET, "phase", "token_index", "padded_context_length", "batch_context_tokens")
 """What is worked out, whatever a table has under these names."""
 
@@ -54,9 +57,9 @@ def known_columns(table: TableConfig) -> dict[str, Column]:
     ------
     ConfigError, DatasetError
     """
-    rows = _read(table)
+    rows = peek(table)
     _check(table, rows)
-    mapped = {name: KNOWN[name] for name in (*_mapped(table), *PLAIN) if name in KNOWN}
+    ours = {name: KNOWN[name] for name in (*mapped(table), *PLAIN) if name in KNOWN}
     own = {
         name: Column(
             name,
@@ -68,9 +71,9 @@ def known_columns(table: TableConfig) -> dict[str, Column]:
         for name in map(str, rows.columns)
     }
     made = {name: KNOWN[name] for name in MADE}
-    if "context_length" not in {*mapped, *own}:
+    if "context_length" not in {*ours, *own}:
         made = {name: column for name, column in made.items() if "context" not in name}
-    return {**mapped, **own, **made}
+    return {**ours, **own, **made}
 
 
 def rows_of_table(table: TableConfig, experiment: str) -> Rows:
@@ -88,12 +91,16 @@ def rows_of_table(table: TableConfig, experiment: str) -> Rows:
     DatasetError
         Where the file cannot be read.
     """
-    read = _read(table)
+    return rows_of_frame(table, _read(table), experiment)
+
+
+def rows_of_frame(table: TableConfig, read: pd.DataFrame, experiment: str) -> Rows:
+    """Return the rows of a table that has been read, or of a part of it; see `rows_of_table`."""
     _check(table, read)
     rows = _kept(table, read)
     notices: list[str] = []
     filled = rows.assign(**{k: v for k, v in PLAIN.items() if k not in rows})
-    for name, text in _mapped(table).items():
+    for name, text in mapped(table).items():
         filled[name] = _mapped_values(name, text, rows, table)
     filled = _typed(filled, rows)
     filled[TARGET] = _latency_ms(table, rows, notices)
@@ -106,14 +113,43 @@ def rows_of_table(table: TableConfig, experiment: str) -> Rows:
     return Rows(filled, filled, about, described)
 
 
-def _mapped(table: TableConfig) -> dict[str, str]:
+def mapped(table: TableConfig) -> dict[str, str]:
+    """Return which of our columns a table has, each as a column or a formula of its own."""
     return {name: text for name, text in asdict(table.columns).items() if text is not None}
 
 
-def _read(table: TableConfig) -> pd.DataFrame:
+def table_files(table: TableConfig) -> list[Path]:
+    """Return a table's files: itself, or the parquet files of a folder."""
+    path = Path(str(table.path))
+    return sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+
+
+def is_parquet(table: TableConfig) -> bool:
+    """Whether a table is a parquet file, or a folder of them."""
+    path = Path(str(table.path))
+    return path.is_dir() or path.suffix == ".parquet"
+
+
+def peek(table: TableConfig) -> pd.DataFrame:
+    """Return a table's first rows, which tell its columns and their types.
+
+    Raises
+    ------
+    DatasetError
+        Where the file cannot be read.
+    """
+    return _read(table, N_PEEKED)
+
+
+def _read(table: TableConfig, n_rows: int | None = None) -> pd.DataFrame:
     path = Path(str(table.path))
     try:
-        rows = pd.read_parquet(path) if path.is_dir() or path.suffix == ".parquet" else pd.read_csv(path)
+        if not is_parquet(table):
+            rows = pd.read_csv(path, nrows=n_rows)
+        elif n_rows is None:
+            rows = pd.read_parquet(path)
+        else:
+            rows = pyarrow.dataset.dataset(path, format="parquet").head(n_rows).to_pandas()
     except FileNotFoundError as error:
         raise DatasetError(f"table.path={path}: there is no such file.") from error
     except Exception as error:
@@ -277,8 +313,7 @@ def _with_places(rows: pd.DataFrame, table: TableConfig) -> pd.DataFrame:
 
 
 def _key(table: TableConfig) -> str:
-    path = Path(str(table.path))
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = table_files(table)
     digest = hashlib.sha256(json.dumps(asdict(table), sort_keys=True, default=str).encode())
     for file in files:
         with file.open("rb") as stream:
