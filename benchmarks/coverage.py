@@ -1,9 +1,10 @@
-"""Whether 90 % intervals hold 90 %: on groups of data measured elsewhere that had no part in fit or calibration.
+"""Whether 90 % intervals hold 90 %: of groups that had no part in fit or calibration.
 
     python benchmarks/coverage.py --data DIR
 
 DIR holds splitwise/perf_model.csv, vidur/a100_attention.csv and h200_probe/eager_and_graph_events.csv. Each
-is divided twenty times; a fifth of the groups is held out each time, and the mean is over all of them. Beside it stands what bands hold that are calibrated row by row, as is usual.
+is divided twenty times; a fifth of the groups is held out each time, and the mean is over all of them. Beside
+it stands what bands hold that are calibrated row by row, as is usual.
 """
 
 import argparse

@@ -32,6 +32,10 @@ def explain(error: Exception, schema: type) -> str:
     unknown_key = re.search(r"Could not override '([\w.]+)'\.\s+To append to your config", text)
     if unknown_key:
         return explain_unknown_key(unknown_key[1], schema)
+    unreadable = re.search(r"(?:Exception: |Error parsing override ')([~+\w./@]+=[^\n']*)", text)
+    if unreadable:
+        key, _, value = unreadable[1].rstrip(" ^").partition("=")
+        return f"{key}: cannot be read; quote the value for Hydra too, as in \"{key}='{value.strip()}'\"."
     if "No match in the defaults list" in text:
         return " ".join(text.split())
     if error.__cause__ is not None and "full_key" in str(error.__cause__):

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmlat.config import LargeConfig, SplitConfig, SplitName, TableConfig
@@ -14,7 +13,7 @@ from llmlat.errors import ConfigError
 from llmlat.predict.evaluate import previous_latency
 from llmlat.predict.features.formula import parse
 from llmlat.predict.large import Source
-from llmlat.predict.large.formulas import formula_sql
+from llmlat.predict.large.formulas import NAN, formula_sql
 from llmlat.predict.large.rows import name, number, text
 from llmlat.predict.large.sample import sample
 from llmlat.predict.large.source import open_rows
@@ -49,7 +48,7 @@ def large_dataset(dataset: Dataset, experiment: str, split: SplitConfig, large: 
     """
     files = dataset_files(dataset)
     constant = {
-        fact: text(value) if isinstance(value, str) else number(value)
+        fact: text(value) if isinstance(value, str) else number(value) if value == value else NAN
         for fact, value in facts(dataset.provenance).items()
     }
     # What is known of the step before takes the rows in their order, which they do not lie in.
@@ -61,8 +60,9 @@ def large_dataset(dataset: Dataset, experiment: str, split: SplitConfig, large: 
         sequence="sequence_index",
     )
     frame = _some(source, large.sample_rows, split.seed)
-    flags = {column.name: bool for column in COLUMNS if pa.types.is_boolean(column.dtype)}
-    steps = frame.astype(flags)
+    # All numbers come back as floating point; those that cannot be missing are as a dataset's reader has them.
+    whole = [column for column in COLUMNS if not column.nullable and not column.is_text]
+    steps = frame.astype({column.name: column.dtype.to_pandas_dtype() for column in whole})
     steps = steps.assign(**{BEFORE[0].name: previous_latency(steps)})
     described = {"key": dataset.key, "path": str(dataset.rows_dir.resolve()), "n_rows": n_rows_of(files)}
     about = about_datasets([dataset], experiment)
@@ -96,7 +96,9 @@ def large_table(table: TableConfig, experiment: str, split: SplitConfig, large: 
         files=[str(path) for path in files],
         inputs={**own, **ours},
         latency=f"{name(str(table.latency))} * {number(MS_PER[str(table.unit)])}",
-        group=f"concat_ws(' ', {', '.join(map(name, table.group))})",
+        group=name(table.group[0])
+        if len(table.group) == 1
+        else f"concat_ws(' ', {', '.join(map(name, table.group))})",
         position=None,
         where=kept,
     )
