@@ -87,7 +87,10 @@ def estimate(
         inside = within(kind, wanted)
         # Nothing is known better outside than inside.
         outside_too = np.maximum(inside, _infinite(beyond, kind, wanted))
-        return np.where(is_inside, inside, around + (outside_too - around) * (1.0 + excess))
+        with np.errstate(invalid="ignore"):
+            wider = around + (outside_too - around) * (1.0 + excess)
+        # No number comes of infinity less infinity, or times 0: nothing is known there.
+        return np.where(is_inside, inside, np.where(np.isnan(wider), np.inf, wider))
 
     def above(share: Any) -> Any:
         # No latency is 0 or below: where a line runs there, nothing is known.

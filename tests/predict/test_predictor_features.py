@@ -140,6 +140,18 @@ def test_what_varied_must_be_said_and_what_follows_need_not(
     np.testing.assert_allclose(predictor.predict(**said), test["predicted_ms"], rtol=1e-9)
 
 
+def test_the_state_of_the_machine_need_not_be_said(
+    plain: pd.DataFrame, write: Callable[..., Written]
+) -> None:
+    power = np.where(plain.index % 5, 200.0 + plain.index, np.nan)
+    _, predictor, _ = write(plain.assign(gpu_power_w=power), "system", "ridge")
+    assert set(predictor.inputs) == {"prompt_tokens", "context_length"}
+    step = {"prompt_tokens": 50, "context_length": 60}
+    usual = predictor.spec["inputs"]["gpu_power_w"]["default"]
+    assert predictor.predict(**step) == pytest.approx(predictor.predict(**step, gpu_power_w=usual))
+    assert predictor.predict(**step) != predictor.predict(**step, gpu_power_w=usual + 100)
+
+
 def test_a_floor_is_kept(plain: pd.DataFrame, write: Callable[..., Written]) -> None:
     analysis, predictor, _ = write(plain, "thesis", "physics")
     floor = analysis.metrics["floor_ms"]

@@ -162,6 +162,14 @@ def test_along_the_context_it_rises_as_the_rows_do(rows: pd.DataFrame, make_pipe
     assert along_context(fit(make_pipeline(columns=["prompt_tokens"]), rows), rows) == []
 
 
+def test_effects_are_of_the_training_rows(
+    rows: pd.DataFrame, analysed: Callable[..., Analysis], make_pipeline: MakePipeline
+) -> None:
+    tree = make_pipeline("tree.DecisionTreeRegressor", random_state=0)
+    analysis = analysed(rows, tree, split=SplitName.extrapolate, test_size=0.4)
+    assert analysis.metrics["average_effects"] == average_effects(analysis.fitted, analysis.train)
+
+
 def test_each_cell_has_its_curve_and_its_effects(
     rows: pd.DataFrame, analysed: Callable[..., Analysis], make_pipeline: MakePipeline
 ) -> None:

@@ -10,7 +10,7 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "n": [1, 2, 3, 4],
-            "gap": [10.0, np.nan, 30.0, 20.0],
+            "gap": [10.0, np.nan, 90.0, 20.0],
             "empty": [None] * 4,
             "same": 7,
             "text": ["b", "a", "b", "c"],

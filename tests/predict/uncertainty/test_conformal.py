@@ -14,7 +14,7 @@ from llmlat.predict.fit import fit, predict
 from llmlat.predict.uncertainty import conformal
 from llmlat.predict.uncertainty.calibration import Calibration, calibrate_fit, coverage
 from llmlat.predict.uncertainty.conformal import Band, calibrate, groups_needed, relative_misses
-from llmlat.predict.validate import out_of_fold
+from llmlat.predict.validate import out_of_fold, validate
 
 MakeRows = Callable[..., pd.DataFrame]
 MakePipeline = Callable[..., Pipeline]
@@ -125,6 +125,20 @@ def test_bands_by_request_hold_where_bands_by_row_do_not(
             held.append(coverage(new, predicted, calibration)["by_phase"]["decode"]["coverage"])
     assert 0.86 < np.mean(by_request) < 0.96
     assert np.mean(by_row) < 0.6
+
+
+def test_bands_are_by_request_where_rows_are_validated_one_by_one(
+    make_rows: MakeRows, make_pipeline: MakePipeline
+) -> None:
+    train, tree = (
+        of_unlike_requests(make_rows, 12, 0),
+        make_pipeline("tree.DecisionTreeRegressor", random_state=0),
+    )
+    random = SplitConfig(SplitName.random)
+    validated = validate(train, tree, random)
+    assert not isinstance(validated, str)
+    assert validated.group is None
+    assert calibrate_fit(train, tree, random, validated) == calibrate_fit(train, tree, BY_REQUEST)
 
 
 def test_each_phase_has_its_own_band(make_rows: MakeRows, make_pipeline: MakePipeline) -> None:
