@@ -60,7 +60,7 @@ def large_dataset(dataset: Dataset, experiment: str, split: SplitConfig, large: 
         sequence="sequence_index",
     )
     frame = _some(source, large.sample_rows, split.seed)
-    # All numbers come back as floating point; those that cannot be missing are as a dataset's reader has them.
+    # All numbers come back as floating point; those that cannot be missing have the types of a dataset's.
     whole = [column for column in COLUMNS if not column.nullable and not column.is_text]
     steps = frame.astype({column.name: column.dtype.to_pandas_dtype() for column in whole})
     steps = steps.assign(**{BEFORE[0].name: previous_latency(steps)})
