@@ -13,6 +13,7 @@ from llmlat.errors import ConfigError, DatasetError
 from llmlat.predict import thesis
 from llmlat.predict.analysis.effects import effects_by_cell
 from llmlat.predict.analysis.inputs import along_context, average_effects, shuffled
+from llmlat.predict.analysis.physics import physics_terms
 from llmlat.predict.beside import Tested, errors_of, fit_and_test, leakage_gap, splits_beside
 from llmlat.predict.cells import cell_summary
 from llmlat.predict.coefficients import coefficient_table, spelled_formula
@@ -128,6 +129,7 @@ def analyse(
         **coefficients,
         "formula": spelled_formula(coefficients),
         "average_effects": average_effects(fitted, train),
+        "physics": physics_terms(fitted, train),
         "intervals": {
             "errors": error_intervals(predictions, group),
             "coefficients": coefficient_intervals(fitted, train, group),

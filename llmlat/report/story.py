@@ -214,8 +214,10 @@ def _formula(metrics: Metrics, plots: Mapping[str, Plot]) -> Section:
     figure = _figures(plots, "coefficients")
     table, left_out = tables.coefficients(metrics), sentences.left_out_words(metrics)
     heading = "The formula" if metrics.get("formula") else "What each input adds"
+    law = tables.physics(metrics)
     parts = (
         *formulas(metrics),
+        *((law,) if law else ()),
         figure,
         *((table,) if table else ()),
         *((Text(left_out),) if left_out else ()),

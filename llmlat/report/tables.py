@@ -94,6 +94,23 @@ def coefficients(metrics: Metrics) -> Table | None:
     return Table("Each input in numbers", columns, tuple(rows), f"{note}{drawn}")
 
 
+def physics(metrics: Metrics) -> Table | None:
+    """Lay out what physics found: overhead, floor, and the rates that work runs at."""
+    terms = metrics.get("physics")
+    if not terms:
+        return None
+    rows = tuple(
+        (term["name"], "no cost shows" if term["value"] is None else number(term["value"]), term["unit"])
+        for term in terms
+    )
+    note = (
+        "A rate is one over the cost: what is achieved where the step waits for this work. Work that comes "
+        "and goes together shares its cost, and one of the two may show none."
+    )
+    columns = (Column("", right=False), Column("value"), Column("unit", right=False))
+    return Table("The fit as physics", columns, rows, note)
+
+
 def interval(ends: Any) -> str:
     """Spell the ends of an interval."""
     return f"{signed(ends[0])} to {signed(ends[1])}" if ends else MISSING

@@ -73,9 +73,9 @@ def _parts(metrics: Mapping[str, Any], folder: Path, plain: bool) -> Iterator[Re
     yield from (_table(table, text) for table in shown if table)
     yield from (Padding(text(remark), (0, 1, 1, 1)) for remark in sentences.remarks(metrics))
     yield from _formula(metrics, text)
-    coefficients = tables.coefficients(metrics)
-    if coefficients:
-        yield _table(coefficients, text)
+    yield from (
+        _table(table, text) for table in (tables.physics(metrics), tables.coefficients(metrics)) if table
+    )
     yield from _verdicts(metrics, text)
 
 

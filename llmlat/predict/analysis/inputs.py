@@ -164,9 +164,9 @@ def _some(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _moved(fitted: Pipeline, rows: pd.DataFrame) -> list[str]:
-    """Return the inputs that are numbers; of those that move with the context, the first."""
+    """Return the inputs that are numbers; of those that move with the context, one."""
     inputs = [name for name in input_columns(fitted) if pd.api.types.is_numeric_dtype(rows[name])]
-    with_context = [name for name in inputs if name in MOVE_WITH_CONTEXT]
+    with_context = [name for name in MOVE_WITH_CONTEXT if name in inputs]
     return [name for name in inputs if name not in with_context[1:]]
 
 

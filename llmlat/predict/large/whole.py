@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from llmlat.predict.analysis.physics import physics_terms
 from llmlat.predict.coefficients import coefficient_table, spelled_formula
 from llmlat.predict.fit import features_of, predict
 from llmlat.predict.floor import beside_floor
@@ -39,6 +40,7 @@ def of_all_rows(looked_at: Analysis, found: LargeFit) -> Analysis:
     metrics |= {
         **coefficients,
         "formula": spelled_formula(coefficients),
+        "physics": physics_terms(found.fitted, looked_at.train),
         "left_out": dict(features_of(found.fitted).left_out_),
         "intervals": {"errors": None, "coefficients": None},
         "notices": [*metrics.get("notices", []), told],

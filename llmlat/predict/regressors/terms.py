@@ -9,7 +9,11 @@ from llmlat.predict.regressors.physics import PhysicsRegressor
 
 # How many of each unit make the unit that people speak of, and whether they speak of units per second.
 RATES = {"bytes": ("GB/s", 1e9), "operations": ("TFLOP/s", 1e12)}
-COSTS = {"tokens": ("ms per 1k tokens", 1e3), "sequences": ("ms per sequence", 1.0)}
+COSTS = {
+    "tokens": ("ms per 1k tokens", 1e3),
+    "sequences": ("ms per sequence", 1.0),
+    "pairs": ("ms per million pairs", 1e6),
+}
 
 
 @dataclass(frozen=True)
