@@ -102,7 +102,8 @@ def shuffled(fitted: Pipeline, test: pd.DataFrame) -> dict[str, dict[str, Any]]:
     repeated = pd.concat([rows[input_columns(fitted)]] * N_SHUFFLES)
     generator = np.random.default_rng(0)
     found = {}
-    for group, names in _groups_of(input_columns(fitted)).items():
+    varying = [name for name in input_columns(fitted) if rows[name].nunique(dropna=False) > 1]
+    for group, names in _groups_of(varying).items():
         order = np.concatenate([generator.permutation(len(rows)) for _ in range(N_SHUFFLES)])
         mixed = repeated.assign(**{name: rows[name].to_numpy()[order] for name in names})
         # All shuffles are asked at once: for a line, most of a prediction is the asking.
