@@ -74,6 +74,13 @@ def test_its_beams_are_those_of_transformers(random_model, batch_of, chunked, le
     assert generate(chunked(3), undecided, request) == reference(undecided, request)
 
 
+@pytest.mark.parametrize("chunk_tokens", [3, 6, 8])
+def test_a_sliding_window_sees_what_it_does_in_transformers(random_model, batch_of, chunked, chunk_tokens):
+    model = random_model(initializer_range=0.15, sliding_window=6)
+    request = batch_of(RAGGED, Cell("any", num_beams=2), max_new_tokens=10)
+    assert generate(chunked(chunk_tokens), model, request) == reference(model, request)
+
+
 def test_it_draws_what_eager_draws(model, batch_of, chunked):
     request = batch_of(RAGGED, Cell("sampling", temperature=1.0, top_k=50), max_new_tokens=12)
     assert generate(chunked(3), model, request) == generate(EagerEngine, model, request)
@@ -93,7 +100,7 @@ def commands():
     return [sorted(words[3:], key=lambda word: word.startswith("--")) for words in split]
 
 
-def test_the_page_s_command_measures_it_beside_eager(cli, folder, tiny):
+def test_the_pages_command_measures_it_beside_eager(cli, folder, tiny):
     (beside,) = [arguments for arguments in commands() if "interleave" in " ".join(arguments)]
     few = ("prompt_set.limit=4", "prompt_set.max_new_tokens=6", "engine.chunk_tokens=4", "collect.warmup=0")
     beside = [word.replace("chunked_prefill_256", "chunked_prefill_4") for word in beside]
@@ -112,7 +119,7 @@ def test_the_page_s_command_measures_it_beside_eager(cli, folder, tiny):
     assert eval(verdict, names) == 1
 
 
-def test_the_page_s_shortest_command_is_planned(compose, folder, tiny):
+def test_the_pages_shortest_command_is_planned(compose, folder, tiny):
     (custom,) = [arguments for arguments in commands() if "engine=custom" in arguments]
     assert tuple(custom[:3]) == CUSTOM
     plan = make_plan(compose(*tiny, *custom))
@@ -143,7 +150,7 @@ def test_what_it_refuses_itself_is_said_in_its_words(compose, folder, tiny):
         measure(config, make_plan(config), {}, lambda request, rows: None)
 
 
-def test_a_dataset_s_key_changes_with_the_engine_s_settings_and_source(compose, folder, tiny):
+def test_the_key_changes_with_the_settings_and_the_source_file(compose, folder, tiny):
     def identity(*overrides):
         return make_plan(compose(*tiny, *CUSTOM, *overrides)).identity
 
@@ -155,7 +162,7 @@ def test_a_dataset_s_key_changes_with_the_engine_s_settings_and_source(compose, 
     assert key_of(identity("+engine.chunk_tokens=8")) != key_of(before)
 
 
-def test_the_key_of_an_engine_of_llmlat_s_own_holds_no_source(compose, folder, tiny):
+def test_the_key_of_a_shipped_engine_holds_no_source(compose, folder, tiny):
     assert "engine_sources_sha256" not in make_plan(compose(*tiny)).identity
     mixed = make_plan(compose(*tiny, *CUSTOM, "collect.interleave.engine=[eager,chunked_prefill]"))
     assert set(mixed.identity["engine_sources_sha256"]) == {"chunked_prefill"}
