@@ -7,6 +7,7 @@ No torch here: the predicting half is tested without it.
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -70,6 +71,17 @@ def no_logging_left_behind() -> None:
 @pytest.fixture(scope="session")
 def tiny() -> tuple[str, ...]:
     return TINY
+
+
+@pytest.fixture(scope="session")
+def shown_files() -> Callable[[Path], dict[str, str]]:
+    """Return a function that finds the files that a page shows whole: a code block behind the file's name."""
+
+    def of(page: Path) -> dict[str, str]:
+        blocks = r"^`([\w/]+\.\w+)`:\n\n```\w+\n(.*?)^```"
+        return dict(re.findall(blocks, page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
+
+    return of
 
 
 @pytest.fixture(scope="session")

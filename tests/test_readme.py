@@ -5,7 +5,7 @@ import itertools
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,12 +57,12 @@ def help_commands() -> list[list[str]]:
 
 
 COMMANDS = [
-    (page.name, " ".join(words), arguments)
+    (page, " ".join(words), arguments)
     for page in PAGES
     if page.is_file()
     for words in commands_of(page)
     if (arguments := llmlat_arguments(words)) is not None
-] + [("--help", " ".join(words), words[1:]) for words in help_commands()]
+] + [(HELP, " ".join(words), words[1:]) for words in help_commands()]
 
 
 def single_jobs(arguments: list[str]) -> Iterator[list[str]]:
@@ -70,7 +70,8 @@ def single_jobs(arguments: list[str]) -> Iterator[list[str]]:
     if not {"-m", "--multirun"} & set(arguments):
         yield arguments
         return
-    words = [word for word in arguments if word not in {"-m", "--multirun"}]
+    options = [word for word in arguments if word.startswith("--") and word != "--multirun"]
+    words = [word for word in arguments if not word.startswith("-")]
     overrides = OverridesParser.create().parse_overrides(words)
     choices = [
         [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
@@ -78,22 +79,28 @@ def single_jobs(arguments: list[str]) -> Iterator[list[str]]:
         else [word]
         for word, o in zip(words, overrides, strict=True)
     ]
-    yield from (list(job) for job in itertools.product(*choices))
+    yield from ([*options, *job] for job in itertools.product(*choices))
 
 
 @pytest.mark.parametrize(
-    ("page", "command", "arguments"), COMMANDS, ids=[f"{page}: {command}" for page, command, _ in COMMANDS]
+    ("page", "command", "arguments"),
+    COMMANDS,
+    ids=[f"{page.name}: {command}" for page, command, _ in COMMANDS],
 )
 def test_every_command_composes(
-    page: str,
+    page: Path,
     command: str,
     arguments: list[str],
+    shown_files: Callable[[Path], dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main() sets it; let it be undone
+    for name, text in shown_files(page).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     for job in single_jobs(arguments):
         GlobalHydra.instance().clear()
         shown = [] if {"--help", "--cfg"} & set(job) else ["--cfg", "job"]

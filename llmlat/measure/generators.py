@@ -61,9 +61,11 @@ class Generators:
         try:
             engine: Engine = instantiate(settings, model=self._model, decoder=decoder)
         except Exception as error:
-            reason = one_line(error.__cause__ or error)
+            cause = error.__cause__ or error
+            if isinstance(cause, ConfigError):  # it names its key
+                raise cause from None
             raise ConfigError(
-                f"engine._target_={settings['_target_']}: cannot be made ({reason})."
+                f"engine._target_={settings['_target_']}: cannot be made ({one_line(cause)})."
             ) from error
         return engine, decoder
 

@@ -16,6 +16,7 @@ from llmlat.config import CollectConfig, Config, Flagged, QuantizationName
 from llmlat.errors import ConfigError, one_line
 from llmlat.measure.cells import engine_settings, plan_cells
 from llmlat.measure.decoding import check_cell
+from llmlat.measure.engines.plugged import check_settings, sources_sha256
 from llmlat.measure.machine.device import pick_device
 from llmlat.measure.machine.environment import hardware, settings, versions
 from llmlat.measure.models.load import quiet_libraries
@@ -94,12 +95,13 @@ def make_plan(config: Config) -> Plan:
 
 
 def _check_engine(engine: dict[str, Any], device: torch.device, quantization: QuantizationName) -> None:
-    """Find an engine's class, and ask it whether it runs here, if it is one that may not."""
+    """Find an engine's class, see that its settings fit, and ask it whether it runs here, if it may not."""
     target = engine.get("_target_")
     try:
         found = get_object(str(target))
     except Exception as error:
         raise ConfigError(f"engine._target_={target}: cannot be found ({one_line(error)}).") from error
+    check_settings(found, engine)
     if hasattr(found, "check"):
         found.check(device, quantization)
 
@@ -135,6 +137,8 @@ def identify(
         "quantization": str(config.quantization.name),
         "engine": config.engine,
         "interleaved_engines": {name: engines[name] for name in engines if name != config.engine["name"]},
+        # Only where there are any: the keys of llmlat's own engines do not change with it.
+        **({"engine_sources_sha256": sources} if (sources := sources_sha256(engines)) else {}),
         "decoding": asdict(config.decoding),
         "prompt_set": config.prompt_set.name,
         "requests_sha256": hashlib.sha256(fed.encode()).hexdigest(),

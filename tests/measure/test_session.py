@@ -73,7 +73,6 @@ def key(config):
         "quantization=int8",
         "quantization=nf4",
         "engine=no_cache",
-        "+engine.block=16",
         "decoding=sampling",
         "decoding.stop_at_eos=true",
         "decoding.temperature=0.5",
@@ -296,6 +295,10 @@ def test_what_captured_steps_took_is_in_provenance_and_in_no_row(run, uncaptured
             "engine._target_=llmlat.measure.engines.eager.Eagre: ",
         ),
         ("engine._target_=nowhere.Engine", "engine._target_=nowhere.Engine: "),
+        (
+            "+engine.colour=red",
+            "engine._target_=llmlat.measure.engines.eager.EagerEngine: cannot be made (got an unexpected ",
+        ),
         ("~engine.name", "engine.name: "),
         ("device=tpu", "device=tpu: "),
         ("device=nonsense", "device=nonsense: "),
@@ -310,10 +313,9 @@ def test_a_bad_setting(config_of, override, start):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("override", ["engine._target_=failing_engines.Unmade", "+engine.colour=red"])
-def test_an_engine_that_cannot_be_made(run, failing, override):
+def test_an_engine_that_cannot_be_made(run, failing):
     with pytest.raises(ConfigError, match=r"^engine\._target_=.*: cannot be made \(") as caught:
-        run(override)
+        run("engine._target_=failing_engines.Unmade")
     assert "\n" not in str(caught.value)
 
 
