@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from llmlat.report import plots, story
 from llmlat.report.markdown import markdown
@@ -22,7 +21,7 @@ __all__ = ["print_summary", "write"]
 
 def write(
     folder: Path, metrics: Mapping[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame
-) -> dict[str, Figure]:
+) -> dict[str, str]:
     """Write report.html, report.md and figures/*.svg into a run's folder, each whole or not at all.
 
     Parameters
@@ -38,11 +37,10 @@ def write(
 
     Returns
     -------
-    dict of str to matplotlib.figure.Figure
-        The figures that the data allowed, by name.
+    dict of str to str
+        The figures that the data allowed, as SVG, by name.
     """
     found = plots.draw(metrics, rows, predictions)
-    figures = {name: plot.figure for name, plot in found.items() if plot.figure is not None}
     drawings = {name: plot.svg for name, plot in found.items() if plot.svg is not None}
     links = {name: f"figures/{name}.svg" for name in drawings}
     contents = {links[name]: svg for name, svg in drawings.items()}
@@ -53,7 +51,7 @@ def write(
         (folder / "figures" / f"{stale}.svg").unlink(missing_ok=True)
     for path, text in contents.items():
         _write_whole(folder / path, text)
-    return figures
+    return drawings
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -1,20 +1,16 @@
-"""What is put into a W&B run: tables, pictures, the report, and the run folder's files as artifacts."""
+"""What is put into a W&B run: tables, figures, the report, and the run folder's files as artifacts."""
 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from llmlat.records import TARGET
 from llmlat.tracking import tables
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
-FIGURE_DPI = 150
 # What is worth seeing beside other runs; the rest is in the report, which is logged whole.
 COMPARED_FIGURES = ("latency_by_context", "predicted_against_measured", "coefficients")
 # What tells a test row and what was predicted for it; the rest is in the token rows. W&B looks at each cell.
@@ -57,7 +53,7 @@ def wandb_table(wandb: Any, table: tables.Table) -> Any:
     return wandb.Table(columns=table.columns, data=table.rows)
 
 
-def to_compare(figures: Mapping[str, "Figure"]) -> dict[str, "Figure"]:
+def to_compare(figures: Mapping[str, str]) -> dict[str, str]:
     """Return the figures that runs are compared by."""
     return {name: figures[name] for name in COMPARED_FIGURES if name in figures}
 
@@ -67,26 +63,9 @@ def columns_to_compare(predictions: "pd.DataFrame") -> "pd.DataFrame":
     return predictions[[name for name in COMPARED_COLUMNS if name in predictions]]
 
 
-def pictures(wandb: Any, figures: Mapping[str, "Figure"]) -> dict[str, Any]:
-    """Return figures as images."""
-    return {f"figures/{name}": wandb.Image(_bitmap(figure)) for name, figure in figures.items()}
-
-
-def _bitmap(figure: "Figure") -> Any:
-    # wandb.Image takes a figure only where pyplot has been imported, which our figures do without. It encodes
-    # the picture itself.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    drawn_on, dpi = figure.canvas, figure.dpi
-    try:
-        figure.dpi = FIGURE_DPI
-        canvas: Any = FigureCanvasAgg(figure)
-        canvas.draw()
-        return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    finally:
-        figure.dpi = dpi
-        figure.set_canvas(drawn_on)
+def pictures(wandb: Any, figures: Mapping[str, str]) -> dict[str, Any]:
+    """Return figures as they are drawn in the report: to draw each again, as a bitmap, would take as long."""
+    return {f"figures/{name}": wandb.Html(svg, inject=False) for name, svg in figures.items()}
 
 
 def page(wandb: Any, path: Path) -> dict[str, Any]:

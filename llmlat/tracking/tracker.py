@@ -41,7 +41,7 @@ class Tracker(Protocol):
         metrics: Mapping[str, Any],
         rows: "pd.DataFrame",
         predictions: "pd.DataFrame",
-        figures: Mapping[str, Any],
+        figures: Mapping[str, str],
         dataset: Path | None = None,
     ) -> None:
         """Log what came out: numbers, tables, figures, and the run folder's files as artifacts.
@@ -53,7 +53,7 @@ class Tracker(Protocol):
         rows, predictions : DataFrame
             All token rows, and the test rows with their predictions; tables of them are capped.
         figures : mapping
-            Matplotlib figures, by name.
+            SVG, by name.
         dataset : Path, optional
             The dataset's folder.
         """
@@ -87,7 +87,7 @@ class NullTracker:
         metrics: Mapping[str, Any],
         rows: "pd.DataFrame",
         predictions: "pd.DataFrame",
-        figures: Mapping[str, Any],
+        figures: Mapping[str, str],
         dataset: Path | None = None,
     ) -> None:
         """Do nothing."""

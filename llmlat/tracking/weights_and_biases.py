@@ -142,7 +142,7 @@ class WandbTracker:
         metrics: Mapping[str, Any],
         rows: "pd.DataFrame",
         predictions: "pd.DataFrame",
-        figures: Mapping[str, Any],
+        figures: Mapping[str, str],
         dataset: Path | None = None,
     ) -> None:
         """Log numbers, tables, figures and the report, then dataset, predictor and report as artifacts."""
