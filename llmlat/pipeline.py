@@ -93,16 +93,15 @@ def _plan_measuring(
     if config.dataset is not None:
         named = Dataset(Path(config.dataset).resolve())
         return lambda tracker: named
-    from llmlat.measure.plan import make_plan
-    from llmlat.measure.session import measure
+    from llmlat.measure.ways import plan_measuring
 
-    plan = make_plan(config)
+    plan, measure = plan_measuring(config, resolved, folder)
     count_test_units(plan.n_steps, len(plan.requests), config.split)
 
     def measured(tracker: tracking.Tracker) -> Dataset:
         # Before measuring too: a run that is killed must not be taken for the real thing.
         tracker.log_provenance(describe_identity(plan.identity, config.name))
-        return measure(config, plan, resolved, tracker.log_request, folder)
+        return measure(tracker.log_request)
 
     return measured
 
