@@ -54,6 +54,7 @@ def _describe_measurement(dataset: Dataset, provenance: Mapping[str, Any]) -> di
         "warmups": [session["warmup"] for session in sessions if session.get("warmup")],
         "telemetry": last.get("telemetry"),
         "collector_cost": last.get("collector_cost"),
+        "endpoint": last.get("endpoint"),
         "retries": [session["retries"] for session in sessions if session.get("retries")],
         "wider_than_asked": provenance.get("wider_than_asked", []),
         "not_measured": dataset.skipped(),

@@ -54,8 +54,8 @@ def warnings(provenance: Facts, rows: pd.DataFrame, skipped: int, is_complete: b
         rest = f"{count(n_there)} of {count(provenance['n_requests'])} planned requests are in it."
         found.append(("The measurement is incomplete.", rest))
     if skipped:
-        rest = f"{counted(skipped, 'request')} did not fit into memory: see “What was not measured”."
-        found.append(("Not everything fitted.", rest))
+        rest = f"{counted(skipped, 'request')} could not be: see “What was not measured”."
+        found.append(("Not everything was measured.", rest))
     flagged = (rows.loc[~rows["is_warmup"], "flags"] != "").mean()
     if flagged > NOTABLE_FLAGGED:
         found.append((f"{percent(flagged)} of the tokens are flagged.", "See “Doubtful rows”."))

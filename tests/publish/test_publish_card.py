@@ -154,7 +154,7 @@ def test_what_did_not_fit(dataset: Dataset, tmp_path: Path) -> None:
         }
     )
     card = card_of(dataset, tmp_path / "published")
-    assert "> **Not everything fitted.** 1 request did not fit" in card
+    assert "> **Not everything was measured.** 1 request could not be" in card
     assert "| 3 | long | eager | 2 | 1 | 4,096 | 8 | ran out of memory | 2.50\u00a0GB |" in card
 
 

@@ -22,6 +22,7 @@ from llmlat.measure.endpoint.client import Exchange, Outcome
 from llmlat.measure.endpoint.sse import events
 
 DONE = b"[DONE]"
+MOST_SAID = 300
 # Where servers put what they generate: text, thoughts, calls of tools.
 _TEXTS = ("content", "reasoning_content", "reasoning", "text")
 
@@ -109,8 +110,8 @@ def read_answer(exchange: Exchange) -> Answer:
 
 def refusal(exchange: Exchange) -> str:
     """Return what a server says that does not answer, in one line."""
-    said = " ".join(_message(exchange.body).split())
-    return f"{exchange.error}: {said[:300]}" if said else exchange.error
+    said = " ".join(_message(exchange.body).split()).rstrip(". ")
+    return f"{exchange.error}: {said[:MOST_SAID]}" if said else exchange.error
 
 
 def _read(exchange: Exchange) -> _Read:
@@ -131,7 +132,7 @@ def _read(exchange: Exchange) -> _Read:
 
 def _take(event: Json, arrival: int, read: _Read) -> None:
     if event.get("error"):
-        read.error = " ".join(_message_in(event).split())[:300] or "the server reports an error"
+        read.error = " ".join(_message_in(event).split())[:MOST_SAID] or "the server reports an error"
         return
     usage = event.get("usage") or {}
     read.usage = usage or read.usage

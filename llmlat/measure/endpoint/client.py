@@ -20,7 +20,8 @@ from tenacity import (
     RetryCallState,
     retry_if_result,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from llmlat.errors import one_line
@@ -239,7 +240,7 @@ def retry_after_s(value: str) -> float | None:
     return max((until - now).total_seconds(), 0.0)
 
 
-_backoff = wait_exponential_jitter(initial=0.5, max=LONGEST_WAIT_S, jitter=0.25)
+_backoff = wait_exponential(multiplier=0.5, max=LONGEST_WAIT_S) + wait_random(0, 0.25)
 
 
 def _wait_s(state: RetryCallState) -> float:
