@@ -7,7 +7,8 @@ the time at which it did, on the clock that all processes of this machine share.
 what the script asks for but what was really sent. Reported are, at 1 and at 16 requests in flight, how much
 later than sent a chunk was noted, and how far a recorded interval between two chunks is off the sent one.
 
-Beside it stands the same load read as a plain client does it, in one process that also parses and builds rows.
+Beside it stand the same loads read by a thread of the process that parses and builds rows, and by its own
+event loop, as plain clients do.
 """
 
 import argparse

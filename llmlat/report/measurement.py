@@ -43,10 +43,10 @@ def endpoint_words(metrics: Metrics) -> str:
     untold = f" Not known of the engine, and empty: {listed(unknown)}." if unknown else ""
     by = "the server" if endpoint["prompt_tokens_from"] == "server" else "a tokenizer here"
     return (
-        f"Tokens were timed as they arrived from {endpoint['base_url']} (OpenAI's {endpoint['api']} API), {how}"
-        f"{limit}. So a time holds the network and the server's own queue and batching, which a client cannot "
-        "tell from the engine's step; tokens that arrived together share one, and count as one step. Prompts "
-        f"were counted by {by}.{untold}"
+        f"Tokens were timed as they arrived from {endpoint['base_url']} (OpenAI's {endpoint['api']} API), "
+        f"{how}{limit}. So a time holds the network and the server's own queue and batching, which a client "
+        "cannot tell from the engine's step; tokens that arrived together share one, and count as one step. "
+        f"Prompts were counted by {by}.{untold}"
     )
 
 

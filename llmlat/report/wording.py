@@ -20,7 +20,12 @@ SPLITS = {
     "random": "token by token, at random",
     "by_request": "request by request",
 }
-QUANTIZATIONS = {"none": "unquantized", "int8": "8-bit weights", "nf4": "4-bit weights", "unknown": "quantization unknown"}
+QUANTIZATIONS = {
+    "none": "unquantized",
+    "int8": "8-bit weights",
+    "nf4": "4-bit weights",
+    "unknown": "quantization unknown",
+}
 THESIS_NAMES = {"context_length": "Context_Size", "prompt_tokens": "Input_Token_Length"}
 
 

@@ -188,7 +188,7 @@ class Client:
             exchange.sent_ns, exchange.first_byte_ns = stream.sent_ns, stream.first_byte_ns
             exchange.status = response.status
             if response.status != 200:
-                await _read_refusal(response, exchange)
+                await _read_refusal(response, exchange, parts)
                 return
             async for part in response.aiter_stream():
                 parts.append(part)
@@ -215,15 +215,12 @@ def headers(endpoint: Endpoint) -> dict[str, str]:
     }
 
 
-async def _read_refusal(response: httpcore.Response, exchange: Exchange) -> None:
-    exchange.outcome = Outcome.refused
-    body = b""
+async def _read_refusal(response: httpcore.Response, exchange: Exchange, parts: list[bytes]) -> None:
+    exchange.outcome, exchange.error = Outcome.refused, f"HTTP {response.status}"
     async for part in response.aiter_stream():
-        body += part
-        if len(body) > MOST_OF_AN_ERROR_BYTES:
+        parts.append(part)
+        if sum(map(len, parts)) > MOST_OF_AN_ERROR_BYTES:
             break
-    exchange.error = f"HTTP {response.status}"
-    exchange.body = body
     sent = {name.lower(): value for name, value in response.headers}
     exchange.retry_after_s = retry_after_s(sent.get(b"retry-after", b"").decode("latin-1"))
 

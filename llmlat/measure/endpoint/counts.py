@@ -1,6 +1,5 @@
 """How many tokens a prompt has: what the server says, or, where it says nothing, the model's tokenizer."""
 
-import logging
 from collections.abc import Callable
 
 from llmlat.config import LanguageModelConfig
@@ -10,8 +9,6 @@ from llmlat.measure.endpoint.plan import EndpointPlan, Messages
 from llmlat.measure.endpoint.settings import Api
 from llmlat.measure.models.tokenizers import make_tokenizer
 from llmlat.measure.prompts import Request
-
-log = logging.getLogger(__name__)
 
 Count = Callable[[Messages], int]
 
@@ -58,8 +55,8 @@ def tokenizer_count(plan: EndpointPlan, model: LanguageModelConfig) -> Count:
     except LlmlatError as error:
         raise MeasurementError(
             f"engine.base_url={plan.endpoint.base_url}: the server does not tell how many tokens a prompt "
-            f"has, and there is no tokenizer to count them ({one_line(error)}); name the model whose tokenizer "
-            "it uses, model=hub model.name=NAME."
+            f"has, and there is no tokenizer to count them ({one_line(error)}); name the model whose "
+            "tokenizer it uses, model=hub model.name=NAME."
         ) from error
 
     def count(messages: Messages) -> int:

@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,11 +14,11 @@ from typing import Any
 class Reply:
     """What the server does with one request.
 
-    `writes` are (seconds to wait, bytes) in turn. `end` is `clean`, `cut` (the connection is closed in the
-    middle of the answer) or `reset`.
+    `writes` are (seconds to wait, bytes) in turn; a list of bytes is several of HTTP's chunks in one write.
+    `end` is `clean`, `cut` (the connection is closed in the middle of the answer) or `reset`.
     """
 
-    writes: Sequence[tuple[float, bytes]] = ()
+    writes: Sequence[tuple[float, bytes | list[bytes]]] = ()
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     end: str = "clean"
@@ -147,15 +147,15 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
                     server.in_flight -= 1
 
         def play(self, reply: Reply) -> None:
-            writes: Iterator[tuple[float, bytes]] = iter(reply.writes)
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            for seconds, data in writes:
+            for seconds, data in reply.writes:
                 time.sleep(seconds)
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+                parts = filter(None, data if isinstance(data, list) else [data])
+                self.wfile.write(b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts))
             if reply.end == "clean":
                 self.wfile.write(b"0\r\n\r\n")
                 return

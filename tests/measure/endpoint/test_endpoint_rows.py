@@ -86,7 +86,9 @@ def test_tokens_that_a_server_lists_are_kept(rows_of, maker):
 
 
 def test_uncounted_chunks_are_one_token_each_and_marked(rows_of, maker):
-    rows = rows_of((9, chunk("several words")), (12, chunk("more")), (13, chunk(finish="length") + usage(10, 7)))
+    rows = rows_of(
+        (9, chunk("several words")), (12, chunk("more")), (13, chunk(finish="length") + usage(10, 7))
+    )
     assert len(rows) == 2
     assert rows["tokens_in_chunk"].isna().all()
     assert (rows["flags"] == "uncounted_tokens").all()
