@@ -202,17 +202,17 @@ class Client:
         exchange.outcome = Outcome.ended
 
 
-def headers(endpoint: Endpoint) -> dict[str, str]:
+def headers(endpoint: Endpoint) -> list[tuple[str, str]]:
     """Return the headers of a request; the key is among them where the environment has one."""
     key = endpoint.api_key()
-    return {
-        "Content-Type": "application/json",
-        "Accept": "text/event-stream",
+    return [
+        ("Content-Type", "application/json"),
+        ("Accept", "text/event-stream"),
         # A compressed stream would be unpacked in blocks, and come late.
-        "Accept-Encoding": "identity",
-        "User-Agent": "llmlat",
-        **({"Authorization": f"Bearer {key}"} if key else {}),
-    }
+        ("Accept-Encoding", "identity"),
+        ("User-Agent", "llmlat"),
+        *([("Authorization", f"Bearer {key}")] if key else []),
+    ]
 
 
 async def _read_refusal(response: httpcore.Response, exchange: Exchange, parts: list[bytes]) -> None:

@@ -1,8 +1,9 @@
 """How many tokens a prompt has: what the server says, or, where it says nothing, the model's tokenizer."""
 
 from collections.abc import Callable
+from pathlib import Path
 
-from llmlat.config import LanguageModelConfig
+from llmlat.config import LanguageModelConfig, TokenizerName
 from llmlat.errors import LlmlatError, MeasurementError, one_line
 from llmlat.measure.endpoint.answers import Answer
 from llmlat.measure.endpoint.plan import EndpointPlan, Messages
@@ -51,7 +52,7 @@ def tokenizer_count(plan: EndpointPlan, model: LanguageModelConfig) -> Count:
         Where there is no such tokenizer here.
     """
     try:
-        tokenizer = make_tokenizer(model.tokenizer, model.name, model.revision, local_files_only=False)
+        tokenizer = make_tokenizer(model.tokenizer, model.name, model.revision, _is_only_here(model))
     except LlmlatError as error:
         raise MeasurementError(
             f"engine.base_url={plan.endpoint.base_url}: the server does not tell how many tokens a prompt "
@@ -65,3 +66,12 @@ def tokenizer_count(plan: EndpointPlan, model: LanguageModelConfig) -> Count:
         return len(tokenizer.encode_text("\n\n".join(message["content"] for message in messages)))
 
     return count
+
+
+def _is_only_here(model: LanguageModelConfig) -> bool:
+    """Whether a tokenizer is on this machine or nowhere: the Hub is asked first, for it may not answer."""
+    if model.tokenizer is not TokenizerName.auto or Path(model.name).is_dir():
+        return True
+    from llmlat.measure.models.hub import obstacle_to_download
+
+    return obstacle_to_download(model) is not None

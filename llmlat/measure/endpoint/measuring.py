@@ -23,11 +23,12 @@ from llmlat.measure.endpoint.counts import PromptCounts
 from llmlat.measure.endpoint.loads import Loads, as_warm_up
 from llmlat.measure.endpoint.reader import Reader
 from llmlat.measure.endpoint.rows import RowMaker
+from llmlat.measure.endpoint.warming import NoTokensError, warm_up
 from llmlat.measure.prompts import Request
 from llmlat.measure.protocol.agenda import Agenda
 from llmlat.measure.protocol.retries import NOT_SETTLED, flags_in, with_flag
 from llmlat.measure.protocol.schedule import is_open_ended
-from llmlat.measure.protocol.warmup import OTHER_CELL_STEPS, WarmUp, fixed, not_settled_line, settle
+from llmlat.measure.protocol.warmup import not_settled_line
 
 log = logging.getLogger(__name__)
 
@@ -229,52 +230,39 @@ class Measuring:
 
     def _ask_for_count(self, request: Request) -> int | None:
         """Ask the server for one token more of a prompt that it cut before saying how long it was."""
-        for exchange in self._reader.send(self._loads.single(request, 1)):
-            return None if exchange.is_lost else self._counts.of(request, read_answer(exchange))
-        return None
+        (exchange,) = self._reader.send(self._loads.single(request, 1))
+        return None if exchange.is_lost else self._counts.of(request, read_answer(exchange))
 
     def _warm_up(self, pending: list[Request]) -> None:
-        """Warm every cell up, the first one until its latency has settled, and keep the rows."""
+        """Generate what does not count, and keep its rows."""
         if self._collect.warmup == 0:
             return
-        parts: list[pd.DataFrame] = []
-        warm_ups: list[WarmUp] = []
-        for cell in dict.fromkeys(request.cell for request in pending):
-            request = next(request for request in pending if request.cell == cell)
-            rows, described = self._warm_cell(request, is_first=not parts)
-            parts.append(rows)
-            warm_ups.append(described)
-        session_id, warm_up = self._rows.session_id, warm_ups[0]
-        self._dataset.append_warmup(session_id, pd.concat(parts, ignore_index=True))
-        self._dataset.update_session(session_id, warmup=warm_up.describe())
-        self._is_settled = warm_up.settled is not False
+        rows, described = warm_up(pending, self._collect, self._generate)
+        session_id = self._rows.session_id
+        self._dataset.append_warmup(session_id, rows)
+        self._dataset.update_session(session_id, warmup=described.describe())
+        self._is_settled = described.settled is not False
         if not self._is_settled:
-            log.warning(not_settled_line(warm_up))
-
-    def _warm_cell(self, request: Request, *, is_first: bool) -> tuple[pd.DataFrame, WarmUp]:
-        if self._collect.warmup == "auto" and is_first:
-            return settle(
-                lambda n_tokens: self._generate(request, n_tokens), self._collect, request.max_new_tokens
-            )
-        is_fixed = self._collect.warmup != "auto"
-        n_tokens = int(self._collect.warmup) if is_fixed else min(OTHER_CELL_STEPS, request.max_new_tokens)
-        rows = self._generate(request, n_tokens)
-        return rows, fixed(rows, n_tokens)
+            log.warning(not_settled_line(described))
 
     def _generate(self, request: Request, n_tokens: int) -> pd.DataFrame:
         """Generate some tokens of a request to warm up, with nothing else in flight.
 
         Raises
         ------
-        MeasurementError
+        NoTokensError
             Where none come.
+        MeasurementError
+            Where the server does not answer.
         """
-        warm_up = as_warm_up(request, n_tokens)
-        (exchange,) = self._reader.send(self._loads.single(warm_up, n_tokens))
+        single = as_warm_up(request, n_tokens)
+        (exchange,) = self._reader.send(self._loads.single(single, n_tokens))
         self.failed_attempts.update(exchange.failures)
         answer = None if exchange.is_lost else read_answer(exchange)
         count = self._counts.of(request, answer) if answer is not None else None
+        if answer is not None and answer.is_whole and not answer.arrivals:
+            raise NoTokensError
         if answer is None or count is None or not answer.arrivals:
-            why = refusal(exchange) if answer is None else answer.error or "no tokens"
+            why = refusal(exchange) if answer is None else answer.error
             raise MeasurementError(f"the warm-up was not answered ({why})")
-        return self._rows.rows(warm_up, exchange, answer, count)
+        return self._rows.rows(single, exchange, answer, count)

@@ -66,7 +66,7 @@ class EndpointPlan:
             What this server takes beyond what every one does.
         """
         cell, messages = request.cell, self.messages[request.prompt_ids[0]]
-        text = {"messages": [dict(message) for message in messages]}
+        text: dict[str, Any] = {"messages": [dict(message) for message in messages]}
         if self.endpoint.api is Api.completions:
             text = {"prompt": "\n\n".join(message["content"] for message in messages)}
         drawn = {"top_k": cell.top_k, "top_p": cell.top_p, "seed": seed if cell.temperature else None}

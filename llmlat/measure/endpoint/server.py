@@ -27,8 +27,8 @@ _VERSION_PAGES = {
 # What an entry of /models says and does not change from one moment to the next.
 _MODEL_FIELDS = ("id", "root", "owned_by", "max_model_len")
 # What only some servers take, offered to each: to go on to the wanted length, and to count as tokens come.
-IGNORE_EOS = {"ignore_eos": True}
-RUNNING_USAGE = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+IGNORE_EOS: dict[str, Any] = {"ignore_eos": True}
+RUNNING_USAGE: dict[str, Any] = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 
 
 def describe_server(endpoint: Endpoint, model: str) -> dict[str, Any]:

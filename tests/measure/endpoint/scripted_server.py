@@ -53,6 +53,14 @@ def well_behaved(asked: dict[str, Any], interval_s: float = 0.002) -> Reply:
     return Reply([*writes, (0, chunk(finish="length")), (0, usage(n_prompt, n)), (0, DONE)])
 
 
+def counting(asked: dict[str, Any], interval_s: float = 0.02) -> Reply:
+    """Return a token a write, each with the counts so far."""
+    n, n_prompt = asked["max_tokens"], len(str(asked["messages"]).split())
+    counts = [{"prompt_tokens": n_prompt, "completion_tokens": index + 1} for index in range(n)]
+    writes = [(interval_s, chunk(" t", usage=count)) for count in counts]
+    return Reply([*writes, (0, chunk(finish="length", usage=counts[-1])), (0, DONE)])
+
+
 def refusal(status: int, said: str, **headers: str) -> Reply:
     body = json.dumps({"error": {"message": said}}).encode()
     return Reply([(0, body)], status, {name.replace("_", "-"): value for name, value in headers.items()})

@@ -21,7 +21,7 @@ def test_an_answer_is_noted_as_it_comes(server, exchange_all):
         [
             (0.05, ROLE),
             (0.1, chunk("a")),
-            (0.02, chunk("b")),
+            (0.1, chunk("b")),
             (0, chunk(finish="length") + usage(3, 2) + DONE),
         ]
     )
@@ -35,7 +35,7 @@ def test_an_answer_is_noted_as_it_comes(server, exchange_all):
     role, a, b = (after_sending_ms(exchange)[place] for place in (0, *answer.arrivals))
     assert role >= 50
     assert a >= role + 90
-    assert b >= a + 10
+    assert b >= a + 50
 
 
 def test_a_slow_first_byte_is_apart_from_the_first_token(server, exchange_all):
@@ -51,7 +51,7 @@ def test_a_slow_first_byte_is_apart_from_the_first_token(server, exchange_all):
 
 def test_what_one_read_brings_is_one_arrival_however_it_was_chunked(server, exchange_all):
     server.script = lambda asked, number: Reply(
-        [(0.05, [chunk("a"), chunk("b")]), (0.05, [chunk("c") + chunk("d"), chunk("e", finish="length")])]
+        [(0.05, [chunk("a"), chunk("b")]), (0.2, [chunk("c") + chunk("d"), chunk("e", finish="length")])]
     )
     (exchange,) = exchange_all()
     assert read_answer(exchange).n_tokens == [2, 3]
