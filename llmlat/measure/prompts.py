@@ -71,7 +71,7 @@ def plan_requests(
     """
     check_counts(prompt_set)
     if prompt_set.prompt_tokens:
-        prompts = _cut_to_lengths(prompt_set, tokenizer)
+        prompts = cut_to_lengths(prompt_set, tokenizer)
     else:
         prompts = [(p, _encode(p, prompt_set, tokenizer)) for p in load_prompts(prompt_set)]
     fed = [_single(p, ids, prompt_set) for p, ids in prompts[: prompt_set.limit]]
@@ -123,10 +123,14 @@ def _encode(prompt: Prompt, prompt_set: PromptSetConfig, tokenizer: Tokenizer) -
         ) from error
 
 
-def _cut_to_lengths(
-    prompt_set: PromptSetConfig, tokenizer: Tokenizer
-) -> list[tuple[Prompt, tuple[int, ...]]]:
-    """Cut one text to exact token counts, without a chat template."""
+def cut_to_lengths(prompt_set: PromptSetConfig, tokenizer: Tokenizer) -> list[tuple[Prompt, tuple[int, ...]]]:
+    """Cut one text to exact token counts, without a chat template.
+
+    Raises
+    ------
+    ConfigError
+        Where the text is shorter than a length, or a length is there twice.
+    """
     ids = tokenizer.encode_text(read_text(prompt_set))
     lengths = prompt_set.prompt_tokens or []
     if min(lengths) < 1 or max(lengths) > len(ids):

@@ -55,8 +55,14 @@ def fit(pipeline: Pipeline, rows: pd.DataFrame) -> Pipeline:
     Raises
     ------
     ConfigError
-        Where the regressor cannot be fitted on them.
+        Where a feature is empty in all of them, or the regressor cannot be fitted.
     """
+    empty = [name for name in feature_columns(pipeline) if rows[name].isna().all()]
+    if empty:
+        raise ConfigError(
+            f"features.columns: {', '.join(empty)} is empty in these rows: nothing told it while they were "
+            "measured; leave it out."
+        )
     try:
         return _fit(pipeline, rows)
     except ValueError as error:

@@ -138,3 +138,10 @@ def test_every_feature_option_can_be_fitted(
 def test_what_cannot_be_features(columns: list[str], complaint: str) -> None:
     with pytest.raises(ConfigError, match=rf"^features\.columns: .*{re.escape(complaint)}"):
         build_pipeline(RIDGE, FeaturesConfig(columns))
+
+
+def test_a_feature_that_nothing_told_is_named(make_rows):
+    pipeline = build_pipeline(RIDGE, FeaturesConfig(["prompt_tokens", "batch_context_tokens"]))
+    rows = make_rows([10, 20]).assign(batch_context_tokens=None)
+    with pytest.raises(ConfigError, match=r"^features\.columns: batch_context_tokens is empty in these rows"):
+        fit(pipeline, rows)

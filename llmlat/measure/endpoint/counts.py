@@ -1,14 +1,13 @@
 """How many tokens a prompt has: what the server says, or, where it says nothing, the model's tokenizer."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-from llmlat.config import LanguageModelConfig, TokenizerName
+from llmlat.config import LanguageModelConfig
 from llmlat.errors import LlmlatError, MeasurementError, one_line
 from llmlat.measure.endpoint.answers import Answer
 from llmlat.measure.endpoint.plan import EndpointPlan, Messages
 from llmlat.measure.endpoint.settings import Api
-from llmlat.measure.models.tokenizers import make_tokenizer
+from llmlat.measure.endpoint.tokenizing import find_tokenizer
 from llmlat.measure.prompts import Request
 
 Count = Callable[[Messages], int]
@@ -52,7 +51,7 @@ def tokenizer_count(plan: EndpointPlan, model: LanguageModelConfig) -> Count:
         Where there is no such tokenizer here.
     """
     try:
-        tokenizer = make_tokenizer(model.tokenizer, model.name, model.revision, _is_only_here(model))
+        tokenizer = find_tokenizer(model)
     except LlmlatError as error:
         raise MeasurementError(
             f"engine.base_url={plan.endpoint.base_url}: the server does not tell how many tokens a prompt "
@@ -66,12 +65,3 @@ def tokenizer_count(plan: EndpointPlan, model: LanguageModelConfig) -> Count:
         return len(tokenizer.encode_text("\n\n".join(message["content"] for message in messages)))
 
     return count
-
-
-def _is_only_here(model: LanguageModelConfig) -> bool:
-    """Whether a tokenizer is on this machine or nowhere: the Hub is asked first, for it may not answer."""
-    if model.tokenizer is not TokenizerName.auto or Path(model.name).is_dir():
-        return True
-    from llmlat.measure.models.hub import obstacle_to_download
-
-    return obstacle_to_download(model) is not None

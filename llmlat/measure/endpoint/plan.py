@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from llmlat.config import Config, QuantizationName
@@ -12,10 +12,11 @@ from llmlat.errors import ConfigError
 from llmlat.measure.cells import Cell, plan_cells
 from llmlat.measure.endpoint.server import describe_server
 from llmlat.measure.endpoint.settings import Api, Endpoint, read_endpoint
+from llmlat.measure.endpoint.tokenizing import find_tokenizer
 from llmlat.measure.machine.host import cpu_model, versions
 from llmlat.measure.models.tokenizers import Message
 from llmlat.measure.prompt_files import Prompt, load_prompts
-from llmlat.measure.prompts import Request, check_counts, tokens_to_generate
+from llmlat.measure.prompts import Request, check_counts, cut_to_lengths, tokens_to_generate
 from llmlat.measure.protocol.schedule import check_collect, deciding, planned
 from llmlat.records import ROWS_VERSION
 
@@ -114,13 +115,16 @@ def make_plan(config: Config) -> EndpointPlan:
 
 
 def _prompts(config: Config) -> list[Prompt]:
-    check_counts(config.prompt_set)
-    if config.prompt_set.prompt_tokens:
-        raise ConfigError(
-            f"prompt_set={config.prompt_set.name}: a server is fed text, and turns it into tokens itself, so "
-            "no prompt can be cut to a number of them; use a set without prompt_set.prompt_tokens."
-        )
-    return load_prompts(config.prompt_set)[: config.prompt_set.limit]
+    """Return the prompts, as text: where they are cut to lengths, by the tokenizer of `model`."""
+    prompt_set = config.prompt_set
+    check_counts(prompt_set)
+    if not prompt_set.prompt_tokens:
+        return load_prompts(prompt_set)[: prompt_set.limit]
+    tokenizer = find_tokenizer(config.model)
+    return [
+        replace(prompt, messages=({"role": "user", "content": tokenizer.decode(ids)},))
+        for prompt, ids in cut_to_lengths(prompt_set, tokenizer)[: prompt_set.limit]
+    ]
 
 
 def _check(config: Config, cells: list[Cell]) -> None:

@@ -23,6 +23,11 @@ def announce(
         log.info(f"Already measured: {what}. Using dataset {dataset.key}.", extra={"is_routine": True})
         return
     log.info(f"Measuring {what}.")
+    if config.prompt_set.prompt_tokens:
+        log.info(
+            f"The prompts are cut with the tokenizer of {config.model.name}; prompt_tokens says what the "
+            "server counts, its template included."
+        )
     n_done = len(dataset.accounted_requests())
     if n_done:
         log.info(f"Resuming dataset {dataset.key}: {n_done} requests are on disk.")

@@ -1,12 +1,15 @@
 """One request and a server that is slow, refuses, cuts or vanishes: what is noted, and what is sent again."""
 
 import json
+import shutil
+import ssl
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from scripted_server import DONE, ROLE, Reply, chunk, refusal, usage, well_behaved
+from scripted_server import DONE, ROLE, Reply, ScriptedServer, chunk, refusal, usage, well_behaved
 
 from llmlat.measure.endpoint.answers import read_answer
 from llmlat.measure.endpoint.client import Outcome, retry_after_s
@@ -152,6 +155,32 @@ def test_the_key_is_a_header_and_nowhere_else(server, exchange_all, monkeypatch)
     monkeypatch.delenv("A_KEY")
     exchange_all(api_key_env="A_KEY")
     assert "Authorization" not in server.headers[1]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_an_encrypted_stream_is_clocked_too(tmp_path, monkeypatch, exchange_all):
+    name = tmp_path / "server"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{name}.key", "-out", f"{name}.crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(f"{name}.crt", f"{name}.key")
+    server = ScriptedServer(tls)
+    server.script = lambda asked, number: well_behaved(asked, interval_s=0.05)
+    try:
+        (refused,) = exchange_all(base_url=server.base_url, retries=0)
+        assert (refused.outcome, "certificate" in refused.error.lower()) == (Outcome.no_answer, True)
+        monkeypatch.setenv("SSL_CERT_FILE", f"{name}.crt")
+        first, second = exchange_all(2, base_url=server.base_url)
+    finally:
+        server.close()
+    for exchange in (first, second):
+        assert exchange.outcome is Outcome.ended
+        assert sum(read_answer(exchange).n_tokens) == 3
+        assert 0 < exchange.sent_ns < exchange.first_byte_ns <= exchange.arrival_ns[0]
+        assert after_sending_ms(exchange)[-1] >= 150
 
 
 def test_retry_after_is_seconds_or_a_date():

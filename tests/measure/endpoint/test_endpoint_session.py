@@ -1,5 +1,6 @@
 """A measuring session of a server: what is on disk after all goes well, and after it does not."""
 
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from scripted_server import DONE, Reply, chunk, counting, refusal, well_behaved
@@ -121,6 +123,16 @@ def test_the_completions_api_is_asked_with_text(server, run):
     assert "messages" not in asked
     assert "ignore_eos" not in asked
     assert "seed" not in asked
+
+
+def test_one_text_is_cut_to_lengths(server, run):
+    rows = counted(run("engine.api=completions", "prompt_set=length_grid", "prompt_set.max_new_tokens=5"))
+    asked = [asked["prompt"] for asked in server.of_prompts()[-N_PROMPTS:]]
+    assert all(longer.startswith(shorter) for shorter, longer in itertools.pairwise(asked))
+    assert rows["prompt_id"].unique().tolist() == ["16-tokens", "32-tokens", "64-tokens", "128-tokens"]
+    # The scripted server counts words.
+    per_word = np.array([16, 32, 64, 128]) / rows["prompt_tokens"].unique()
+    assert ((per_word > 1) & (per_word <= 2)).all()
 
 
 def test_fields_that_a_server_refuses_are_left_out(server, run, caplog):

@@ -73,7 +73,7 @@ def test_without_an_address_the_key_is_named(compose):
         ("decoding.temperature=-1", "decoding.temperature=-1: use 0 or more"),
         ("quantization=int8", "quantization=int8: a server stores its weights as it was told to"),
         ("device=cpu", "device=cpu: the server's device is its own"),
-        ("prompt_set=length_grid", "prompt_set=length_grid: a server is fed text"),
+        ("prompt_set.prompt_tokens=[5,5]", "prompt_set.prompt_tokens=[5, 5]: a length is there twice"),
         ("collect.interleave.engine=[eager]", "a server cannot take turns with other engines"),
         ("collect.repetitions=0", "collect.repetitions=0"),
         ("prompt_set.limit=0", "prompt_set.limit=0"),
