@@ -116,8 +116,8 @@ SERVED: tuple[Column, ...] = (
         "queue_ms",
         pa.float64(),
         "ms",
-        "From when the arrival pattern had the request sent to when it was: the client's own queue and "
-        "failed attempts. The server's queue lies behind it, within the first token's latency.",
+        "From when the arrival pattern had the request sent to when it was: the client's own queue, "
+        "connecting, and failed attempts. The server's queue is not in it, but in the first token's latency.",
         nullable=True,
     ),
     Column(

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 OnRequest = Callable[[Request, pd.DataFrame], None]
 
 NOT_ANSWERED = "not_answered"
+UNCOUNTED = "uncounted_tokens"
+"""A flag of what the server tells: measuring the request again would not take it away."""
 # One request may be at fault by itself; so many, one after the other, are not.
 MOST_FAILURES_IN_A_ROW = 5
 
@@ -214,7 +216,7 @@ class Measuring:
 
     def _keep(self, request: Request, rows: pd.DataFrame, is_last: bool) -> bool:
         """Put a request's rows on disk; return whether it is to be measured again."""
-        if flags_in(rows):
+        if flags_in(rows) - {UNCOUNTED}:
             if not is_last:
                 self._dataset.set_aside(request.request_id, rows)
                 return True
