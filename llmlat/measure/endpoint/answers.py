@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmlat.measure.endpoint.client import Exchange, Outcome
+from llmlat.measure.endpoint.client import Exchange
 from llmlat.measure.endpoint.sse import events
 
 DONE = b"[DONE]"
@@ -95,7 +95,7 @@ def read_answer(exchange: Exchange) -> Answer:
         if n:
             by_arrival[piece.arrival] = by_arrival.get(piece.arrival, 0) + n
     ids = [token for piece in read.pieces for token in piece.token_ids or ()]
-    is_whole = exchange.outcome is Outcome.ended and (read.is_done or read.finish_reason is not None)
+    is_whole = read.is_done or read.finish_reason is not None
     return Answer(
         list(by_arrival),
         list(by_arrival.values()),

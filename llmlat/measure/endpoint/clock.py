@@ -16,7 +16,7 @@ import httpcore
 from httpcore import SOCKET_OPTION
 
 
-class _Inbox(asyncio.Protocol):
+class Inbox(asyncio.Protocol):
     """What a connection has received and nobody has read: bytes, and when they came."""
 
     def __init__(self) -> None:
@@ -28,27 +28,34 @@ class _Inbox(asyncio.Protocol):
         self._may_write.set()
 
     def data_received(self, data: bytes) -> None:
+        """Keep what came, and when."""
         self.received.append((time.perf_counter_ns(), data))
         self._is_something_there.set()
 
     def eof_received(self) -> None:
+        """Know that no more comes."""
         self._end(None)
 
     def connection_lost(self, error: Exception | None) -> None:
+        """Know that no more comes, and why."""
         self._end(error)
 
     def pause_writing(self) -> None:
+        """Let writers wait."""
         self._may_write.clear()
 
     def resume_writing(self) -> None:
+        """Let writers go on."""
         self._may_write.set()
 
     async def until_something_is_there(self) -> None:
+        """Wait for bytes, or for the end."""
         if not self.received and not self.is_over:
             self._is_something_there.clear()
             await self._is_something_there.wait()
 
     async def until_written(self) -> None:
+        """Wait for the network to take more."""
         await self._may_write.wait()
 
     def _end(self, error: Exception | None) -> None:
@@ -70,7 +77,7 @@ class ClockedStream(httpcore.AsyncNetworkStream):
         When the bytes that were read last had come.
     """
 
-    def __init__(self, transport: asyncio.Transport, inbox: _Inbox) -> None:
+    def __init__(self, transport: asyncio.Transport, inbox: Inbox) -> None:
         self._transport, self._inbox = transport, inbox
         self._is_answered = True
         self.sent_ns = self.first_byte_ns = self.arrived_ns = 0
@@ -151,7 +158,7 @@ class ClockedBackend(httpcore.AsyncNetworkBackend):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                transport, inbox = await loop.create_connection(_Inbox, host, port)
+                transport, inbox = await loop.create_connection(Inbox, host, port)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"no connection within {timeout:g} s") from error
         except OSError as error:

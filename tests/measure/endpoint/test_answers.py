@@ -86,6 +86,13 @@ def test_a_connection_that_broke_leaves_what_had_come(read):
     assert (counts(answer), answer.is_whole, answer.error) == ({0: 1, 1: 1}, False, "ReadError: reset")
 
 
+def test_a_connection_that_breaks_after_the_reason_cuts_nothing(read):
+    answer = read(
+        chunk("a"), chunk(finish="length") + usage(7, 1), outcome=Outcome.cut, error="ReadError: reset"
+    )
+    assert (answer.is_whole, answer.is_counted) == (True, True)
+
+
 def test_an_error_within_a_stream_ends_it(read):
     said = sse({"error": {"message": "the engine\ndied", "code": 500}})
     answer = read(chunk("a"), said)
