@@ -41,6 +41,7 @@ class Outcome(StrEnum):
     cut = "cut"
     refused = "refused"
     no_answer = "no_answer"
+    unreachable = "unreachable"
     interrupted = "interrupted"
 
 
@@ -106,7 +107,7 @@ class Exchange:
     @property
     def is_lost(self) -> bool:
         """Whether nothing of an answer came."""
-        return self.outcome in {Outcome.refused, Outcome.no_answer} or (
+        return self.outcome in {Outcome.refused, Outcome.no_answer, Outcome.unreachable} or (
             self.outcome is Outcome.cut and not self.arrival_ns
         )
 
@@ -164,9 +165,11 @@ class Client:
         parts: list[bytes] = []
         try:
             await self._exchange(job, exchange, parts)
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            exchange.outcome, exchange.error = Outcome.unreachable, _told(error)
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
             exchange.outcome = Outcome.cut if exchange.status == 200 else Outcome.no_answer
-            exchange.error = f"{type(error).__name__}: {one_line(error)}"
+            exchange.error = _told(error)
         except asyncio.CancelledError:
             exchange.outcome, exchange.body = Outcome.interrupted, b"".join(parts)
             self._emit(exchange)
@@ -200,6 +203,10 @@ class Client:
                 arrival_end.append(size)
                 in_flight.append(self._in_flight)
         exchange.outcome = Outcome.ended
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def headers(endpoint: Endpoint) -> list[tuple[str, str]]:

@@ -6,7 +6,6 @@ is read, one after the other in the order of their ends, and put on disk. How lo
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,11 +17,12 @@ from llmlat.dataset import Dataset
 from llmlat.errors import MeasurementError
 from llmlat.measure.endpoint.answers import Answer, read_answer, refusal
 from llmlat.measure.endpoint.arrival import Load
-from llmlat.measure.endpoint.client import Exchange, Outcome
+from llmlat.measure.endpoint.client import Exchange
 from llmlat.measure.endpoint.counts import PromptCounts
 from llmlat.measure.endpoint.loads import Loads, as_warm_up
 from llmlat.measure.endpoint.reader import Reader
 from llmlat.measure.endpoint.rows import RowMaker
+from llmlat.measure.endpoint.unanswered import Unanswered
 from llmlat.measure.endpoint.warming import NoTokensError, warm_up
 from llmlat.measure.prompts import Request
 from llmlat.measure.protocol.agenda import Agenda
@@ -34,11 +34,8 @@ log = logging.getLogger(__name__)
 
 OnRequest = Callable[[Request, pd.DataFrame], None]
 
-NOT_ANSWERED = "not_answered"
 UNCOUNTED = "uncounted_tokens"
 """A flag of what the server tells: measuring the request again would not take it away."""
-# One request may be at fault by itself; so many, one after the other, are not.
-MOST_FAILURES_IN_A_ROW = 5
 
 
 class Measuring:
@@ -78,11 +75,10 @@ class Measuring:
         self._rows = rows
         self._counts = counts
         self._on_request = on_request
-        self._failed: list[dict[str, Any]] = []
         self._is_settled = True
         self._began_s: float | None = None
         self.retries = {"requests": 0, "tries_set_aside": 0, "flagged_to_the_end": 0}
-        self.failed_attempts: Counter[str] = Counter()
+        self.unanswered = Unanswered(dataset, rows.session_id)
 
     def run(self) -> None:
         """Measure everything, and what comes to it on the way."""
@@ -96,7 +92,7 @@ class Measuring:
             for block in self._blocks(pending):
                 progress.total = max(progress.total, progress.n + sum(r.max_new_tokens for r in block))
                 self._measure(block, progress)
-        self._record_failures()
+        self.unanswered.record()
 
     def break_off(self) -> None:
         """End the reader's process, and keep what had come: whole answers, and parts of others apart."""
@@ -164,7 +160,7 @@ class Measuring:
 
     def _send(self, load: Load) -> Iterator[tuple[Request, Exchange]]:
         for exchange in self._reader.send(load):
-            self.failed_attempts.update(exchange.failures)
+            self.unanswered.failed_attempts.update(exchange.failures)
             request = self._loads.request(exchange.request_id)
             assert request is not None
             yield request, exchange
@@ -179,40 +175,11 @@ class Measuring:
         """
         answer = None if exchange.is_lost else read_answer(exchange)
         if answer is not None and (answer.arrivals or answer.is_whole):
-            self._record_failures()
+            self.unanswered.record()
             return answer
         why = refusal(exchange) if answer is None else answer.error
-        self.failed_attempts[exchange.error or "no tokens"] += 1
-        if exchange.outcome is Outcome.no_answer:
-            raise MeasurementError(f"the server does not answer any more ({why})")
-        log.warning(f"Request {request.request_id} ({request.name}) was not answered: {why}.")
-        self._failed.append(self._describe(request, exchange, why))
-        if len(self._failed) >= MOST_FAILURES_IN_A_ROW:
-            raise MeasurementError(f"{len(self._failed)} requests in a row were not answered ({why})")
+        self.unanswered.add(request, exchange, why, self._counts.known(request))
         return None
-
-    def _describe(self, request: Request, exchange: Exchange, why: str) -> dict[str, Any]:
-        nothing = ("at_token", "wanted_bytes", "memory_total_bytes", "memory_peak_bytes", "because_of")
-        return {
-            "request_id": request.request_id,
-            "prompt_ids": list(request.prompt_ids),
-            "engine": request.cell.engine,
-            "batch_size": 1,
-            "num_beams": 1,
-            "prompt_tokens": self._counts.known(request),
-            "max_new_tokens": request.max_new_tokens,
-            "reason": NOT_ANSWERED,
-            "why": why,
-            "attempts": 1 + len(exchange.failures),
-            **dict.fromkeys(nothing),
-            "session_id": self._rows.session_id,
-        }
-
-    def _record_failures(self) -> None:
-        """Put on disk which requests were not answered, now that the server is known to answer others."""
-        for entry in self._failed:
-            self._dataset.skip(entry)
-        self._failed.clear()
 
     def _keep(self, request: Request, rows: pd.DataFrame, is_last: bool) -> bool:
         """Put a request's rows on disk; return whether it is to be measured again."""
@@ -259,7 +226,7 @@ class Measuring:
         """
         single = as_warm_up(request, n_tokens)
         (exchange,) = self._reader.send(self._loads.single(single, n_tokens))
-        self.failed_attempts.update(exchange.failures)
+        self.unanswered.failed_attempts.update(exchange.failures)
         answer = None if exchange.is_lost else read_answer(exchange)
         count = self._counts.of(request, answer) if answer is not None else None
         if answer is not None and answer.is_whole and not answer.arrivals:

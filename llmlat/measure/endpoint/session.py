@@ -87,7 +87,7 @@ def _run_session(
     """Find out what the server takes, and measure what is on the agenda."""
     stops_at_eos = config.decoding.stop_at_eos
     takes = find_capabilities(plan.endpoint, plan.body(plan.single_pass[0], config.seed, {}), stops_at_eos)
-    if not stops_at_eos and not takes.fields.keys() >= IGNORE_EOS.keys() - plan.endpoint.extra.keys():
+    if not stops_at_eos and not IGNORE_EOS.keys() & {**takes.fields, **plan.endpoint.extra}.keys():
         log.info("The server takes no ignore_eos: a request may end before prompt_set.max_new_tokens.")
     count, notices = None, []
     if not takes.counts_prompts:
@@ -134,7 +134,7 @@ def _close_session(
         rows.session_id,
         endpoint={
             **_describe(plan, takes),
-            "failed_attempts": dict(measuring.failed_attempts),
+            "failed_attempts": dict(measuring.unanswered.failed_attempts),
             "unknown_columns": rows.unknown_columns(),
         },
         retries=measuring.retries,

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from scripted_server import ScriptedServer
+from scripted_server import ScriptedServer, job
 
 from llmlat.measure.cells import Cell
 from llmlat.measure.endpoint.arrival import Load, send
-from llmlat.measure.endpoint.client import Client, Exchange, Job
+from llmlat.measure.endpoint.client import Client, Exchange
 from llmlat.measure.endpoint.settings import Endpoint
 from llmlat.measure.prompts import Request
 
@@ -51,10 +51,6 @@ def exchange_all(endpoint_of: Callable[..., Endpoint]) -> Callable[..., list[Exc
         return found
 
     return run
-
-
-def job(request_id: int, n_tokens: int = 3) -> Job:
-    return Job(request_id, b'{"prompt": "a b c", "max_tokens": %d}' % n_tokens)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from llmlat.measure.endpoint.client import Job
+
 
 @dataclass
 class Reply:
@@ -40,6 +42,11 @@ def usage(prompt_tokens: int, completion_tokens: int) -> bytes:
     """Return the event that ends a stream with `stream_options.include_usage`."""
     counts = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
     return sse({"choices": [], "usage": counts})
+
+
+def job(request_id: int, n_tokens: int = 3) -> Job:
+    """Return a request for so many tokens, as it is sent."""
+    return Job(request_id, json.dumps({"prompt": "a b c", "max_tokens": n_tokens}).encode())
 
 
 ROLE = sse({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})

@@ -126,6 +126,17 @@ def test_a_request_that_is_wrong_is_not_sent_again(server, exchange_all):
     assert (len(server.asked), exchange.is_lost, exchange.is_worth_another) == (1, True, False)
 
 
+def test_silence_before_the_first_byte_is_no_answer(server, exchange_all):
+    def silent(asked, number):
+        time.sleep(1)
+        return well_behaved(asked)
+
+    server.script = silent
+    (exchange,) = exchange_all(read_timeout_s=0.2, retries=1)
+    assert (exchange.outcome, exchange.is_lost) == (Outcome.no_answer, True)
+    assert exchange.failures == ["ReadTimeout: silent for 0.2 s"]
+
+
 def test_an_answer_without_a_body_is_asked_again(server, exchange_all):
     server.script = lambda asked, number: Reply(end="reset") if number == 0 else well_behaved(asked)
     (exchange,) = exchange_all()
@@ -142,7 +153,7 @@ def test_a_server_that_vanishes_ends_what_is_in_flight_and_answers_nothing_more(
     server.script = vanish
     exchanges = exchange_all(3, retries=1)
     assert exchanges[0].outcome is Outcome.ended
-    assert exchanges[-1].outcome is Outcome.no_answer
+    assert exchanges[-1].outcome is Outcome.unreachable
     assert "ConnectError" in exchanges[-1].error
     assert len(exchanges[-1].failures) == 1
 
@@ -171,7 +182,7 @@ def test_an_encrypted_stream_is_clocked_too(tmp_path, monkeypatch, exchange_all)
     server.script = lambda asked, number: well_behaved(asked, interval_s=0.05)
     try:
         (refused,) = exchange_all(base_url=server.base_url, retries=0)
-        assert (refused.outcome, "certificate" in refused.error.lower()) == (Outcome.no_answer, True)
+        assert (refused.outcome, "certificate" in refused.error.lower()) == (Outcome.unreachable, True)
         monkeypatch.setenv("SSL_CERT_FILE", f"{name}.crt")
         first, second = exchange_all(2, base_url=server.base_url)
     finally:

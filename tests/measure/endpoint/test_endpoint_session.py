@@ -268,7 +268,7 @@ def test_a_server_that_vanishes_is_a_clear_line_within_seconds(server, run, only
         run("engine.retries=1")
     assert time.monotonic() - began < 10
     assert re.search(
-        rf"engine.base_url={server.base_url}: the server does not answer any more \(ConnectError: .+\); "
+        rf"engine.base_url={server.base_url}: the server cannot be reached any more \(ConnectError: .+\); "
         rf"[23] of {N_PROMPTS} requests are kept in .+; run the same command to resume there\.",
         str(error.value),
     )

@@ -8,8 +8,7 @@ import time
 
 import psutil
 import pytest
-from conftest import job
-from scripted_server import DONE, Reply, chunk, well_behaved
+from scripted_server import DONE, Reply, chunk, job, well_behaved
 
 from llmlat.errors import MeasurementError
 from llmlat.measure.endpoint.answers import read_answer
