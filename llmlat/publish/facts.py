@@ -8,6 +8,7 @@ import pandas as pd
 
 from llmlat.publish.cells import by_cell
 from llmlat.report import wording
+from llmlat.report.measurement import endpoint_words
 from llmlat.report.table import Column, Table
 from llmlat.report.wording import count, counted, listed, number, percent
 
@@ -108,6 +109,12 @@ def machine(provenance: Facts) -> Table:
             "versions": _settings({**identity["versions"], **session.get("versions", {})}),
         }
     )
+
+
+def served(provenance: Facts) -> str:
+    """Say what was seen of a server; nothing where the engine ran in the measuring process."""
+    endpoint = provenance["sessions"][-1].get("endpoint") if provenance["sessions"] else None
+    return endpoint_words({"measurement": {"endpoint": endpoint}})
 
 
 def telemetry(provenance: Facts) -> str | None:
