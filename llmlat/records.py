@@ -129,6 +129,14 @@ SERVED: tuple[Column, ...] = (
         known_before_step=False,
     ),
     Column(
+        "cached_prompt_tokens",
+        pa.int32(),
+        "tokens",
+        "Tokens of the prompt that the server had computed before and did not compute again, where it tells.",
+        nullable=True,
+        known_before_step=False,
+    ),
+    Column(
         "attempt",
         pa.int32(),
         "",

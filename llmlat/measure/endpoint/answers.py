@@ -23,6 +23,7 @@ from llmlat.measure.endpoint.sse import events
 
 DONE = b"[DONE]"
 MOST_SAID = 300
+MOST_TOKENS = 2**24  # a count beyond it is none
 # Where servers put what they generate: text, thoughts, calls of tools.
 _TEXTS = ("content", "reasoning_content", "reasoning", "text")
 
@@ -43,8 +44,8 @@ class Answer:
         Whether the server tells how many; otherwise each event with text counts as one.
     token_ids : list of int or None
         The tokens, where the server tells them all.
-    prompt_tokens : int or None
-        Tokens of the prompt, where the server tells.
+    prompt_tokens, cached_prompt_tokens : int or None
+        Tokens of the prompt, and those of them that were computed before, where the server tells.
     is_whole : bool
         Whether the server said that its answer was complete.
     n_malformed : int
@@ -58,6 +59,7 @@ class Answer:
     is_counted: bool
     token_ids: list[int] | None
     prompt_tokens: int | None
+    cached_prompt_tokens: int | None
     is_whole: bool
     n_malformed: int
     error: str
@@ -102,6 +104,7 @@ def read_answer(exchange: Exchange) -> Answer:
         is_counted,
         ids if ids and len(ids) == sum(counts) else None,
         _whole_number(read.usage.get("prompt_tokens")),
+        _whole_number(_object(read.usage.get("prompt_tokens_details")).get("cached_tokens")),
         is_whole and not read.error,
         read.n_malformed,
         read.error or exchange.error or ("" if is_whole else "it ended without saying why"),
@@ -134,7 +137,8 @@ def _take(event: Json, arrival: int, read: _Read) -> None:
     if event.get("error"):
         read.error = " ".join(_message_in(event).split())[:MOST_SAID] or "the server reports an error"
         return
-    usage = event.get("usage") or {}
+    usage = _object(event.get("usage"))
+    _object(usage.get("prompt_tokens_details"))
     read.usage = usage or read.usage
     choices = event.get("choices") or [{}]
     choice = choices[0]
@@ -145,7 +149,7 @@ def _take(event: Json, arrival: int, read: _Read) -> None:
             arrival,
             _has_text(choice),
             _whole_number(usage.get("completion_tokens")),
-            [int(token) for token in ids] if ids is not None else None,
+            [_token_id(token) for token in ids] if ids is not None else None,
             len(ids) if ids is not None else _n_logprobs(choice),
         )
     )
@@ -185,8 +189,27 @@ def _increments(pieces: list[_Piece]) -> list[int]:
     return counts
 
 
+def _token_id(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise TypeError
+    return value
+
+
+def _object(value: Any) -> Json:
+    """Return an object of the answer, empty where it is not there.
+
+    Raises
+    ------
+    TypeError
+        Where something else is in its place.
+    """
+    if value is not None and not isinstance(value, dict):
+        raise TypeError
+    return value or {}
+
+
 def _whole_number(value: Any) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
 
 
 def _message(body: bytes) -> str:

@@ -13,7 +13,7 @@ from llmlat.records import COLUMN, DECODE, FLAG_SEPARATOR, PREFILL, TELEMETRY
 
 UNKNOWN = ("padded_context_length", "batch_context_tokens", "device_latency_ms")
 """What only the engine could tell."""
-SOMETIMES_TOLD = ("token_id", "tokens_in_chunk")
+SOMETIMES_TOLD = ("token_id", "tokens_in_chunk", "cached_prompt_tokens")
 
 
 @dataclass
@@ -79,6 +79,7 @@ class RowMaker:
                 "requests_in_flight": np.array(exchange.in_flight, dtype=np.int64)[before][step],
                 "queue_ms": (exchange.sent_ns - exchange.planned_ns) / 1e6,
                 "first_byte_ms": (exchange.first_byte_ns - exchange.sent_ns) / 1e6,
+                "cached_prompt_tokens": answer.cached_prompt_tokens,
                 "attempt": 1 + len(exchange.failures),
                 **dict.fromkeys(column.name for column in TELEMETRY),
                 "telemetry_age_ms": None,

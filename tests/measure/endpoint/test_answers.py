@@ -103,12 +103,22 @@ def test_an_error_within_a_stream_ends_it(read):
     "event",
     [
         "{not json", "[1]", '"text"', '{"choices": 3}', '{"choices": [5]}', '{"choices": [{"delta": 5}]}',
-        '{"choices": [{"delta": {}, "logprobs": 5}]}', '{"usage": [1]}', '{"choices": {"a": 1}}',
+        '{"choices": [{"delta": {}, "logprobs": 5}]}', '{"usage": [1]}',
+        '{"usage": {"prompt_tokens_details": 3}}', '{"choices": {"a": 1}}',
+        '{"choices": [{"token_ids": ["a"]}]}',
     ],
 )  # fmt: skip
 def test_malformed_events_are_counted_and_passed_over(read, event):
     answer = read(chunk("a"), sse(event), chunk("b"), chunk(finish="length"), usage(7, 2))
     assert (counts(answer), answer.n_malformed, answer.is_whole) == ({0: 1, 2: 1}, 1, True)
+    assert read(chunk("a"), chunk(finish="length"), sse(event)).n_malformed == 1
+
+
+@pytest.mark.parametrize("count", [-1, 10**30, 1.5, "3", True])
+def test_a_count_that_can_be_none_is_not_believed(read, count):
+    counts = {"prompt_tokens": count, "completion_tokens": count}
+    answer = read(chunk("a", usage=counts), chunk(finish="length", usage=counts))
+    assert (answer.n_tokens, answer.is_counted, answer.prompt_tokens) == ([1], False, None)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def test_columns_are_those_of_the_schema_and_what_is_unknown_is_empty(rows_of, m
     assert rows.columns.tolist() == [column.name for column in COLUMNS]
     assert pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False).schema.equals(SCHEMA)
     unknown = {"padded_context_length", "batch_context_tokens", "device_latency_ms", "token_id"}
+    unknown |= {"cached_prompt_tokens"}
     assert set(maker.unknown_columns()) == unknown
     empty = {name for name in rows.columns if rows[name].isna().all()}
     assert empty == unknown | {"top_k", "top_p", "telemetry_age_ms"} | {column.name for column in TELEMETRY}
@@ -83,6 +84,13 @@ def test_tokens_that_a_server_lists_are_kept(rows_of, maker):
     rows = rows_of((9, listed("a", [5]) + listed("b", [6])), (11, chunk(finish="length")))
     assert rows["token_id"].tolist() == [5, 6]
     assert "token_id" not in maker.unknown_columns()
+
+
+def test_a_prompt_that_the_server_remembered_is_told(rows_of, maker):
+    counts = {"prompt_tokens": 10, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 8}}
+    rows = rows_of((9, chunk("a")), (11, chunk(finish="length", usage=counts)))
+    assert rows["cached_prompt_tokens"].tolist() == [8]
+    assert "cached_prompt_tokens" not in maker.unknown_columns()
 
 
 def test_uncounted_chunks_are_one_token_each_and_marked(rows_of, maker):

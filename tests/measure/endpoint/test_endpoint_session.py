@@ -383,7 +383,7 @@ def test_a_run_loads_no_torch_keeps_no_key_and_its_report_says_what_is_unknown(s
     (report,) = tmp_path.glob("outputs/default/*/report.md")
     told = report.read_text()
     assert f"Tokens were timed as they arrived from {server.base_url} (OpenAI's chat API)" in told
-    assert "empty: padded_context_length, batch_context_tokens, device_latency_ms and token_id" in told
+    assert "padded_context_length, batch_context_tokens, device_latency_ms, token_id and cached_" in told
     metrics = json.loads(Path(report.with_name("metrics.json")).read_text())
     assert metrics["measurement"]["endpoint"]["arrival"] == "one_at_a_time"
     assert (metrics["weights"], metrics["quantization"], metrics["stand_in"]) == ("served", "unknown", False)
