@@ -22,11 +22,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-import llmlat
 from llmlat.errors import MeasurementError
 from llmlat.measure.endpoint.arrival import Load, send
 from llmlat.measure.endpoint.client import Client, Exchange
@@ -56,14 +54,11 @@ class Reader:
 
     def __enter__(self) -> Self:
         self._complaints = tempfile.TemporaryFile()
-        package_parent = str(Path(llmlat.__file__).resolve().parent.parent)
-        path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
-            env={**os.environ, "PYTHONPATH": path},
         )
         threading.Thread(target=self._receive, name="llmlat-endpoint", daemon=True).start()
         self._hand_over(self._endpoint)

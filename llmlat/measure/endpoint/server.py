@@ -41,11 +41,11 @@ def describe_server(endpoint: Endpoint, model: str) -> dict[str, Any]:
     """
     with _client(endpoint) as client:
         try:
-            listed = client.get(f"{endpoint.base_url.rstrip('/')}/models")
+            listed = client.get(f"{endpoint.base_url.rstrip('/')}/models", timeout=endpoint.connect_timeout_s)
         except (httpx.HTTPError, OSError) as error:
             raise ConfigError(
                 f"engine.base_url={endpoint.base_url}: nothing answers there ({one_line(error)}); start the "
-                "server, or mend the address."
+                "server, mend the address, or raise engine.connect_timeout_s."
             ) from error
         _check_key(endpoint, listed.status_code)
         told = {"software": listed.headers.get("server"), **_version(client, endpoint)}

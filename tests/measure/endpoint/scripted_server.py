@@ -79,6 +79,7 @@ class ScriptedServer:
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.script: Callable[[dict[str, Any], int], Reply] = lambda asked, number: well_behaved(asked)
+        self.key: str | None = None
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.at_s: list[float] = []
@@ -145,7 +146,8 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
                 "/version": {"version": "9.9"},
             }
             body = json.dumps(known.get(self.path, {})).encode()
-            self.send_response(200 if self.path in known else 404)
+            is_known = server.key is None or self.headers["Authorization"] == f"Bearer {server.key}"
+            self.send_response(401 if not is_known else 200 if self.path in known else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

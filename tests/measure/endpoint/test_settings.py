@@ -1,5 +1,8 @@
 """What a config may say of a server, and what it is told that may not be."""
 
+import socket
+import time
+
 import pytest
 
 from llmlat.config import config_dir
@@ -83,6 +86,31 @@ def test_what_a_server_cannot_be_asked_for_is_told(compose, server, override, sa
     with pytest.raises(ConfigError) as error:
         make_plan(compose("engine=endpoint", f"engine.base_url={server.base_url}", override))
     assert said in str(error.value)
+
+
+def test_a_server_that_takes_connections_and_is_silent_is_told_of_within_seconds(compose):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        began = time.monotonic()
+        with pytest.raises(ConfigError, match="nothing answers there"):
+            make_plan(
+                compose("engine=endpoint", f"engine.base_url={address}", "engine.connect_timeout_s=0.3")
+            )
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("key", ["", "sk-wrong"])
+def test_a_key_that_is_missing_or_refused_is_told(compose, server, monkeypatch, key):
+    monkeypatch.setenv("A_KEY", key)
+    server.key = "sk-right"
+    config = compose("engine=endpoint", f"engine.base_url={server.base_url}", "engine.api_key_env=A_KEY")
+    with pytest.raises(ConfigError) as error:
+        make_plan(config)
+    state = "the server refuses the key in it" if key else "the server asks for a key"
+    assert f"engine.api_key_env=A_KEY: {state} (HTTP 401)" in str(error.value)
+    assert "sk-" not in str(error.value)
+    monkeypatch.setenv("A_KEY", "sk-right")
+    make_plan(config)
 
 
 def test_the_key_names_what_decides_and_no_timeouts_or_keys(compose, server):
