@@ -128,7 +128,7 @@ def _read(exchange: Exchange) -> _Read:
             if not isinstance(event, dict):
                 raise ValueError("no object")
             _take(event, arrival, read)
-        except (ValueError, TypeError, AttributeError, LookupError):
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
             read.n_malformed += 1
     return read
 

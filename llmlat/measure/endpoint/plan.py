@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -149,7 +150,7 @@ def _check(config: Config, cells: list[Cell]) -> None:
             )
         if cell.num_beams != 1:
             raise ConfigError(f"decoding.num_beams={cell.num_beams}: a stream has no beams; use 1.")
-        if cell.temperature < 0:
+        if not 0 <= cell.temperature < math.inf:
             raise ConfigError(f"decoding.temperature={cell.temperature:g}: use 0 or more.")
 
 

@@ -105,7 +105,7 @@ def test_an_error_within_a_stream_ends_it(read):
         "{not json", "[1]", '"text"', '{"choices": 3}', '{"choices": [5]}', '{"choices": [{"delta": 5}]}',
         '{"choices": [{"delta": {}, "logprobs": 5}]}', '{"usage": [1]}',
         '{"usage": {"prompt_tokens_details": 3}}', '{"choices": {"a": 1}}',
-        '{"choices": [{"token_ids": ["a"]}]}',
+        '{"choices": [{"token_ids": ["a"]}]}', "[" * 100_000,
     ],
 )  # fmt: skip
 def test_malformed_events_are_counted_and_passed_over(read, event):
