@@ -117,8 +117,8 @@ class ClockedStream(httpcore.AsyncNetworkStream):
             raise httpcore.WriteTimeout(f"nothing was taken for {timeout:g} s") from error
 
     async def aclose(self) -> None:
-        """Close the connection."""
-        self._transport.close()
+        """Close the connection at once: everything was read, or nothing more is wanted."""
+        self._transport.abort()
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None

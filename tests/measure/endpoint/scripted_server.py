@@ -46,7 +46,7 @@ def usage(prompt_tokens: int, completion_tokens: int) -> bytes:
 
 def job(request_id: int, n_tokens: int = 3) -> Job:
     """Return a request for so many tokens, as it is sent."""
-    return Job(request_id, json.dumps({"prompt": "a b c", "max_tokens": n_tokens}).encode())
+    return Job(request_id, json.dumps({"id": request_id, "prompt": "a b c", "max_tokens": n_tokens}).encode())
 
 
 ROLE = sse({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})

@@ -22,7 +22,9 @@ def test_a_closed_loop_keeps_so_many_in_flight_and_no_more(server, exchange_all,
 
 
 def test_requests_end_in_their_own_order(server, exchange_all):
-    server.script = lambda asked, number: Reply([(0.4 if number == 0 else 0.01, chunk("a", finish="length"))])
+    server.script = lambda asked, number: Reply(
+        [(0.4 if asked["id"] == 0 else 0.01, chunk("a", finish="length"))]
+    )
     assert [exchange.request_id for exchange in exchange_all(3, in_flight=2)][-1] == 0
 
 
