@@ -69,7 +69,7 @@ def explain_unknown_key(key: str, schema: type) -> str:
     if not known:
         hint = (
             f"; +{key}=VALUE adds it, if the class it goes to takes it"
-            if parent in {"regressor", "engine"}
+            if parent.partition(".")[0] in {"regressor", "engine"}
             else ""
         )
         return f"{key}: no such key{hint}. --cfg job shows the keys there are."

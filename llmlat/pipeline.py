@@ -111,6 +111,10 @@ def with_dataset(config: Config) -> Config | None:
     """
     if config.dataset is not None or config.table.path is not None:
         return config
+    from llmlat.measure.endpoint.settings import is_endpoint
+
+    if is_endpoint(config.engine):
+        return None  # what it comes to takes asking the server
     from llmlat.measure.plan import make_plan
     from llmlat.measure.session import find_measured
 
@@ -135,18 +139,16 @@ def _plan_reading(config: Config, resolved: dict[str, Any], folder: Path) -> Rea
     if config.dataset is not None:
         named = _named(config.dataset)
         return lambda tracker: _read_datasets(config, named)
-    from llmlat.measure.plan import make_plan
-    from llmlat.measure.session import measure
+    from llmlat.measure.ways import plan_measuring
 
-    plan = make_plan(config)
+    plan, measure = plan_measuring(config, resolved, folder)
     prompts = {request.name for request in plan.requests}
     count_test_units(Counts(plan.n_steps, len(plan.requests), len(prompts)), config.split)
 
     def measured(tracker: tracking.Tracker) -> Rows:
         # Before measuring too: a run that is killed must not be taken for the real thing.
         tracker.log_provenance(describe_identity(plan.identity, config.name))
-        dataset = measure(config, plan, resolved, tracker.log_request, folder)
-        return _read_datasets(config, [dataset])
+        return _read_datasets(config, [measure(tracker.log_request)])
 
     return measured
 

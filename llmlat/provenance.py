@@ -57,6 +57,7 @@ def _describe_measurement(dataset: Dataset, provenance: Mapping[str, Any]) -> di
         "memory_bandwidth_bytes_per_s": last.get("memory_bandwidth_bytes_per_s"),
         "telemetry": last.get("telemetry"),
         "collector_cost": last.get("collector_cost"),
+        "endpoint": last.get("endpoint"),
         "retries": [session["retries"] for session in sessions if session.get("retries")],
         "wider_than_asked": provenance.get("wider_than_asked", []),
         "not_measured": dataset.skipped(),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 # Part of a dataset's key: rows of other columns, or of other meanings, are another measurement.
-ROWS_VERSION = 2
+ROWS_VERSION = 3
 
 PREFILL = "prefill"
 DECODE = "decode"
@@ -62,6 +62,10 @@ FLAGS = {
     "foreign_process": "another process computed on the device",
     "busy_cpu": "other processes kept more than half a core busy",
     "not_settled": "the warm-up reached its ceiling before the latency had settled",
+    "retried": "earlier attempts of the request failed",
+    "cut_stream": "the server's stream ended before its answer was complete",
+    "malformed_stream": "the server's stream held events that could not be read",
+    "uncounted_tokens": "the server did not tell how many tokens its chunks carried: each was taken for one",
 }
 FLAG_SEPARATOR = ";"
 
@@ -103,6 +107,56 @@ TELEMETRY: tuple[Column, ...] = (
     _telemetry("load_average", pa.float64(), "", "Processes running or waiting, over the last minute."),
 )
 """The state of the machine, as last sampled strictly before the step began; empty where it is not known."""
+
+SERVED: tuple[Column, ...] = (
+    Column(
+        "tokens_in_chunk",
+        pa.int32(),
+        "tokens",
+        "Tokens that arrived from the server together; they share the latency. Empty where it did not tell.",
+        nullable=True,
+        known_before_step=False,
+    ),
+    Column(
+        "requests_in_flight",
+        pa.int32(),
+        "requests",
+        "Requests of this client that the server was answering when the step began, this one included.",
+        nullable=True,
+    ),
+    Column(
+        "queue_ms",
+        pa.float64(),
+        "ms",
+        "From when the arrival pattern had the request sent to when it was: the client's own queue, "
+        "connecting, and failed attempts. The server's queue is not in it, but in the first token's latency.",
+        nullable=True,
+    ),
+    Column(
+        "first_byte_ms",
+        pa.float64(),
+        "ms",
+        "From when the request was sent to the first byte of the server's answer, its headers.",
+        nullable=True,
+        known_before_step=False,
+    ),
+    Column(
+        "cached_prompt_tokens",
+        pa.int32(),
+        "tokens",
+        "Tokens of the prompt that the server had computed before and did not compute again, where it tells.",
+        nullable=True,
+        known_before_step=False,
+    ),
+    Column(
+        "attempt",
+        pa.int32(),
+        "",
+        "Which attempt of the request the server answered, from 1.",
+        nullable=True,
+    ),
+)
+"""What a client sees of a server; empty where the engine runs in this process."""
 
 COLUMNS: tuple[Column, ...] = (
     Column(
@@ -155,7 +209,12 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "token_index", pa.int32(), "tokens", "Index of the generated token; token 0 comes out of prefill."
     ),
-    Column("phase", pa.string(), "", "prefill for token 0, decode for the others."),
+    Column(
+        "phase",
+        pa.string(),
+        "",
+        "prefill for token 0 (and what arrives from a server together with it), decode for the others.",
+    ),
     Column("prompt_tokens", pa.int32(), "tokens", "Tokens in the prompt, as the model is fed them."),
     Column(
         "context_length",
@@ -167,14 +226,18 @@ COLUMNS: tuple[Column, ...] = (
         "padded_context_length",
         pa.int32(),
         "tokens",
-        "Tokens that the batch's longest sequence attends to, to which the shorter ones are padded.",
+        "Tokens that the batch's longest sequence attends to, to which the shorter ones are padded; empty "
+        "where a server batches.",
+        nullable=True,
         default="context_length",
     ),
     Column(
         "batch_context_tokens",
         pa.int64(),
         "tokens",
-        "Tokens that the step attends to over all sequences and beams, padding left out.",
+        "Tokens that the step attends to over all sequences and beams, padding left out; empty where a "
+        "server batches.",
+        nullable=True,
         default="batch_size * num_beams * context_length",
     ),
     Column(
@@ -182,14 +245,16 @@ COLUMNS: tuple[Column, ...] = (
         pa.bool_(),
         "",
         "Whether this process ran this phase at this (padded) context length, with this engine and batch, "
-        "for the first time: libraries that plan or tune per shape pay for it once.",
+        "for the first time: libraries that plan or tune per shape pay for it once. Of a server, whether "
+        "this process asked it for the first time.",
         default="0",
     ),
     Column(
         "token_id",
         pa.int32(),
         "",
-        "The generated token's id; under beam search, of the best sequence found, and empty behind its end.",
+        "The generated token's id; under beam search, of the best sequence found, and empty behind its end. "
+        "Empty where a server does not tell.",
         nullable=True,
         known_before_step=False,
     ),
@@ -198,7 +263,7 @@ COLUMNS: tuple[Column, ...] = (
         pa.float64(),
         "ms",
         "Wall time from the previous token's completion (or the request's start) to this one's, "
-        "synchronised.",
+        "synchronised; from a server, between arrivals of tokens, from when the request was sent.",
         known_before_step=False,
     ),
     Column(
@@ -216,6 +281,7 @@ COLUMNS: tuple[Column, ...] = (
         "When the token was complete, in nanoseconds since 1970 on the monotonic clock of its session.",
         known_before_step=False,
     ),
+    *SERVED,
     *TELEMETRY,
     _telemetry(
         "telemetry_age_ms", pa.float64(), "ms", "How old that sample of the machine was when the step began."

@@ -43,7 +43,7 @@ import llmlat.config
 from llmlat.config import Config
 from llmlat.dataset import Dataset
 from llmlat.jobs.logs import TerminalHandler
-from llmlat.records import COLUMNS, DECODE, PREFILL, TELEMETRY
+from llmlat.records import COLUMNS, DECODE, PREFILL, SERVED, TELEMETRY
 
 TINY = (
     "model.architecture.hidden_size=64",
@@ -139,7 +139,7 @@ def token_rows() -> Callable[..., pd.DataFrame]:
             "token_latency_ms": latency_ms,
             "device_latency_ms": float("nan"),
             "completed_at_ns": start_ns + (index.to_numpy() + 1) * round(latency_ms * 1e6),
-            **{column.name: None for column in TELEMETRY},
+            **{column.name: None for column in (*SERVED, *TELEMETRY)},
             "telemetry_age_ms": None,
             "flags": "",
         }

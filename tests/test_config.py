@@ -29,6 +29,7 @@ OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 MANDATORY = {  # what an option leaves to the user
     ("engine", "custom"): ["engine.name=custom", "engine._target_=mine.MyEngine"],
+    ("engine", "endpoint"): ["engine.base_url=http://localhost:8000/v1"],
     ("model", "hub"): ["model.name=organisation/model"],
     ("prompt_set", "file"): ["prompt_set.path=prompts.jsonl"],
     ("regressor", "custom"): ["regressor._target_=sklearn.linear_model.Lasso"],

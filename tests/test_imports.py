@@ -74,6 +74,19 @@ TORCH = {"torch", "transformers", "bitsandbytes", "accelerate", "mistral_common"
             "llmlat.measure",
             {"llmlat.predict", "llmlat.report", "llmlat.tracking", "llmlat.pipeline", "sklearn"},
         ),
+        (
+            "llmlat.measure.endpoint",
+            {
+                "llmlat.measure.collect",
+                "llmlat.measure.engines",
+                "llmlat.measure.machine.environment",
+                "llmlat.measure.models.load",
+                "llmlat.measure.plan",
+                "llmlat.measure.telemetry",
+                "llmlat.measure.timers",
+                *TORCH,
+            },
+        ),
         ("llmlat.predict", {"llmlat.measure", "llmlat.report", "llmlat.tracking", "llmlat.pipeline", *TORCH}),
         (
             "llmlat.report",
@@ -133,6 +146,8 @@ def test_who_may_not_import_whom(room: str, forbidden: set[str]) -> None:
         ("matplotlib", ["llmlat.report", "llmlat.sweep", "llmlat.tracking", "llmlat.publish"]),
         ("jinja2", ["llmlat.report", "llmlat.sweep", "llmlat.measure", "llmlat.publish"]),
         ("pynvml", ["llmlat.measure"]),
+        ("httpcore", ["llmlat.measure.endpoint"]),
+        ("tenacity", ["llmlat.measure.endpoint"]),
         ("llmlat.pipeline", ["llmlat.__main__"]),
     ],
 )

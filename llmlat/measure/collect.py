@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 
 from llmlat.measure.engines import Decoder, Engine
-from llmlat.measure.prompts import Request
-from llmlat.measure.rows import WARMUP_REQUEST_ID, rows_of
+from llmlat.measure.prompts import WARMUP_REQUEST_ID, Request
+from llmlat.measure.rows import rows_of
 from llmlat.measure.timers import Timer
 from llmlat.records import COLUMN, DECODE, PREFILL
 

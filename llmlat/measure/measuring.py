@@ -21,7 +21,7 @@ from llmlat.measure.prompts import Request
 from llmlat.measure.protocol.agenda import Agenda
 from llmlat.measure.protocol.memory import Misfits
 from llmlat.measure.protocol.retries import NOT_SETTLED, Retries, with_flag
-from llmlat.measure.protocol.warmup import OTHER_CELL_STEPS, WarmUp, fixed, settle
+from llmlat.measure.protocol.warmup import OTHER_CELL_STEPS, WarmUp, fixed, not_settled_line, settle
 from llmlat.measure.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -175,10 +175,7 @@ class Measuring:
         self._dataset.update_session(session_id, warmup=warm_up.describe())
         self._is_settled = warm_up.settled is not False
         if not self._is_settled:
-            log.warning(
-                f"The latency had not settled after {warm_up.seconds:.0f} s of warm-up "
-                "(collect.warmup_ceiling_s): the rows of this session are flagged not_settled."
-            )
+            log.warning(not_settled_line(warm_up))
         elif warm_up.settled:
             log.info(
                 f"Warmed up for {warm_up.seconds:.1f} s, {warm_up.n_tokens} tokens; settled after "

@@ -12,18 +12,20 @@ from typing import Any
 import torch
 from hydra.utils import get_object
 
-from llmlat.config import CollectConfig, Config, Flagged, QuantizationName
+from llmlat.config import Config, QuantizationName
 from llmlat.errors import ConfigError, one_line
 from llmlat.measure.cells import engine_settings, plan_cells
 from llmlat.measure.decoding import check_cell
+from llmlat.measure.endpoint.settings import is_endpoint
 from llmlat.measure.engines.plugged import check_settings, sources_sha256
 from llmlat.measure.machine.device import pick_device
-from llmlat.measure.machine.environment import hardware, settings, versions
+from llmlat.measure.machine.environment import MEASURING_PACKAGES, hardware, settings
+from llmlat.measure.machine.host import versions
 from llmlat.measure.models.load import quiet_libraries
 from llmlat.measure.models.sources import ModelSource, find_model
 from llmlat.measure.models.tokenizers import make_tokenizer
 from llmlat.measure.prompts import Request, plan_requests
-from llmlat.measure.protocol.schedule import check_collect, planned
+from llmlat.measure.protocol.schedule import check_collect, deciding, planned
 from llmlat.measure.telemetry import check_telemetry
 from llmlat.records import ROWS_VERSION
 
@@ -97,6 +99,11 @@ def make_plan(config: Config) -> Plan:
 def _check_engine(engine: dict[str, Any], device: torch.device, quantization: QuantizationName) -> None:
     """Find an engine's class, see that its settings fit, and ask it whether it runs here, if it may not."""
     target = engine.get("_target_")
+    if is_endpoint(engine):
+        raise ConfigError(
+            f"collect.interleave.engine={engine['name']}: a server cannot take turns with engines of this "
+            f"process; measure it by itself, engine={engine['name']}."
+        )
     try:
         found = get_object(str(target))
     except Exception as error:
@@ -104,15 +111,6 @@ def _check_engine(engine: dict[str, Any], device: torch.device, quantization: Qu
     check_settings(found, engine)
     if hasattr(found, "check"):
         found.check(device, quantization)
-
-
-def _measuring(collect: CollectConfig) -> dict[str, Any]:
-    """Return the part of the protocol that decides what is measured, and not what is fitted."""
-    settings = asdict(collect)
-    is_retried = collect.flagged is Flagged.retry
-    for name in () if is_retried else ("flagged", "retries", "cool_down_s"):
-        settings.pop(name)
-    return settings
 
 
 def identify(
@@ -142,9 +140,9 @@ def identify(
         "decoding": asdict(config.decoding),
         "prompt_set": config.prompt_set.name,
         "requests_sha256": hashlib.sha256(fed.encode()).hexdigest(),
-        "collect": _measuring(config.collect),
+        "collect": deciding(config.collect),
         "seed": config.seed,
         "hardware": hardware(device),
-        "versions": versions(),
+        "versions": versions(MEASURING_PACKAGES),
         "environment": settings(),
     }

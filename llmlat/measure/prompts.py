@@ -9,6 +9,8 @@ from llmlat.measure.cells import Cell
 from llmlat.measure.models.tokenizers import ChatFormatError, Tokenizer
 from llmlat.measure.prompt_files import Prompt, load_prompts, read_text
 
+WARMUP_REQUEST_ID = -1
+
 
 @dataclass(frozen=True)
 class Request:
@@ -21,7 +23,8 @@ class Request:
         The prompts' names, one a sequence.
     repetition : int
     prompts : tuple of tuple of int
-        The prompts as the model is fed them, one a sequence.
+        The prompts as the model is fed them, one a sequence; empty ones where a server turns them into
+        tokens.
     max_new_tokens : int
     cell : Cell
         How it is generated.
@@ -66,9 +69,9 @@ def plan_requests(
     ConfigError
         For an unreadable or empty prompt set, or a prompt that does not fit.
     """
-    _check_counts(prompt_set)
+    check_counts(prompt_set)
     if prompt_set.prompt_tokens:
-        prompts = _cut_to_lengths(prompt_set, tokenizer)
+        prompts = cut_to_lengths(prompt_set, tokenizer)
     else:
         prompts = [(p, _encode(p, prompt_set, tokenizer)) for p in load_prompts(prompt_set)]
     fed = [_single(p, ids, prompt_set) for p, ids in prompts[: prompt_set.limit]]
@@ -120,10 +123,14 @@ def _encode(prompt: Prompt, prompt_set: PromptSetConfig, tokenizer: Tokenizer) -
         ) from error
 
 
-def _cut_to_lengths(
-    prompt_set: PromptSetConfig, tokenizer: Tokenizer
-) -> list[tuple[Prompt, tuple[int, ...]]]:
-    """Cut one text to exact token counts, without a chat template."""
+def cut_to_lengths(prompt_set: PromptSetConfig, tokenizer: Tokenizer) -> list[tuple[Prompt, tuple[int, ...]]]:
+    """Cut one text to exact token counts, without a chat template.
+
+    Raises
+    ------
+    ConfigError
+        Where the text is shorter than a length, or a length is there twice.
+    """
     ids = tokenizer.encode_text(read_text(prompt_set))
     lengths = prompt_set.prompt_tokens or []
     if min(lengths) < 1 or max(lengths) > len(ids):
@@ -137,16 +144,33 @@ def _cut_to_lengths(
 
 
 def _single(prompt: Prompt, ids: Sequence[int], prompt_set: PromptSetConfig) -> _Fed:
+    return _Fed(prompt.prompt_id, tuple(ids), tokens_to_generate(prompt, prompt_set))
+
+
+def tokens_to_generate(prompt: Prompt, prompt_set: PromptSetConfig) -> int:
+    """Return how many tokens a prompt generates: what the set says, or the prompt.
+
+    Raises
+    ------
+    ConfigError
+        Where neither does.
+    """
     max_new_tokens = prompt_set.max_new_tokens or prompt.max_new_tokens
     if max_new_tokens is None:
         raise ConfigError(
             f"prompt_set.max_new_tokens: not set, and the prompt {prompt.prompt_id!r} does not say how many "
             "tokens to generate; set prompt_set.max_new_tokens=32, say."
         )
-    return _Fed(prompt.prompt_id, tuple(ids), max_new_tokens)
+    return max_new_tokens
 
 
-def _check_counts(prompt_set: PromptSetConfig) -> None:
+def check_counts(prompt_set: PromptSetConfig) -> None:
+    """Refuse counts of a prompt set that are none.
+
+    Raises
+    ------
+    ConfigError
+    """
     at_least = {
         "prompt_set.max_new_tokens": prompt_set.max_new_tokens,
         "prompt_set.limit": prompt_set.limit,

@@ -1,17 +1,15 @@
 """From the marks of a request to its rows, after the fact: a row for each token that a step generated."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from llmlat.measure.frames import request_columns, typed_frame
 from llmlat.measure.prompts import Request
 from llmlat.measure.timers import StepTimes
-from llmlat.records import COLUMN, DECODE, PREFILL, TELEMETRY, Column
-
-WARMUP_REQUEST_ID = -1
+from llmlat.records import DECODE, PREFILL, SERVED, TELEMETRY
 
 
 def rows_of(
@@ -40,10 +38,10 @@ def rows_of(
     sequence = np.repeat(np.arange(len(counts)), counts)
     step = np.concatenate([np.arange(0), *map(np.arange, counts)])
     prompt_tokens = np.array([len(prompt) for prompt in request.prompts])[sequence]
-    return _frame(
+    return typed_frame(
         len(step),
         {
-            **_request_columns(request),
+            **request_columns(request),
             "sequence_index": sequence,
             "prompt_id": np.array(request.prompt_ids, dtype=object)[sequence],
             "token_index": step,
@@ -56,27 +54,11 @@ def rows_of(
             "token_latency_ms": times.latency_ms[step],
             "device_latency_ms": times.device_ms[step],
             "completed_at_ns": times.marks_ns[1:][step],
-            **{column.name: None for column in TELEMETRY},
+            **{column.name: None for column in (*SERVED, *TELEMETRY)},
             "telemetry_age_ms": None,
             "flags": "",
         },
     )
-
-
-def _request_columns(request: Request) -> dict[str, Any]:
-    """Return what all rows of a request say alike."""
-    cell = request.cell
-    return {
-        "request_id": request.request_id,
-        "repetition": request.repetition,
-        "engine": cell.engine,
-        "batch_size": cell.batch_size,
-        "num_beams": cell.num_beams,
-        "temperature": cell.temperature,
-        "top_k": cell.top_k,
-        "top_p": cell.top_p,
-        "is_warmup": request.request_id == WARMUP_REQUEST_ID,
-    }
 
 
 def _batch_context_tokens(request: Request, counts: Sequence[int], n_steps: int) -> npt.NDArray[np.int64]:
@@ -87,19 +69,3 @@ def _batch_context_tokens(request: Request, counts: Sequence[int], n_steps: int)
     for prompt, count in zip(request.prompts, counts, strict=False):
         attended += np.where(steps < count, len(prompt) + steps, 0)
     return attended * request.cell.num_beams
-
-
-def _frame(n_rows: int, columns: dict[str, Any]) -> pd.DataFrame:
-    """Return rows whose columns have the types that they are recorded with, also where they are empty."""
-    index = pd.RangeIndex(n_rows)
-    return pd.DataFrame(
-        {name: pd.Series(values, index, _dtype(COLUMN[name])) for name, values in columns.items()}
-    )
-
-
-def _dtype(column: Column) -> str:
-    """Return the type of a column in pandas; whole numbers that may be missing stay whole."""
-    name = str(column.dtype)
-    if column.nullable and name.startswith("int"):
-        return name.capitalize()
-    return {"string": "str", "double": "float64"}.get(name, name)

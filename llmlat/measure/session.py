@@ -19,10 +19,10 @@ from llmlat.measure.machine.environment import describe_session, mark_cost_ns
 from llmlat.measure.machine.neighbours import notice_foreign_processes
 from llmlat.measure.measuring import Measuring, OnRequest
 from llmlat.measure.plan import Plan
+from llmlat.measure.prompts import WARMUP_REQUEST_ID
 from llmlat.measure.protocol.agenda import Agenda
 from llmlat.measure.protocol.memory import OUT_OF_MEMORY
 from llmlat.measure.protocol.schedule import is_open_ended
-from llmlat.measure.rows import WARMUP_REQUEST_ID
 from llmlat.measure.telemetry import Telemetry, open_telemetry
 from llmlat.measure.timers import make_timer
 from llmlat.measure.wording import announce, misfit_line

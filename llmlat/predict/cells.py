@@ -83,6 +83,12 @@ def _costs(part: pd.DataFrame) -> dict[str, Any]:
         "decode_median_ms": median,
         "decode_p5_ms": low,
         "decode_p95_ms": high,
-        "tokens_per_s": 1e3 * int(part["batch_size"].iloc[0]) / median if median else None,
+        "tokens_per_s": 1e3 * _tokens_a_step(part) / median if median else None,
         "achieved_bandwidth_fraction": None if pd.isna(fraction) else float(fraction),
     }
+
+
+def _tokens_a_step(part: pd.DataFrame) -> float:
+    """Return what a decode step generates, over all sequences; a server's chunk may bring several."""
+    in_chunk = part.loc[part["phase"] == DECODE, "tokens_in_chunk"].fillna(1).median()
+    return int(part["batch_size"].iloc[0]) * float(in_chunk)

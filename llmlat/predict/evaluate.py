@@ -158,7 +158,9 @@ def first_visits(rows: pd.DataFrame) -> dict[str, Any]:
         the `n_compared` contexts of a cell with both, `median_cost_ms`, how much slower the first visit was,
         and `slower_share`, at how many of them it was slower at all.
     """
-    decode = rows[rows["phase"] == DECODE]
+    # A server does not tell how it pads: then the sequence's own context is all there is to go by.
+    padded = rows["padded_context_length"].fillna(rows["context_length"])
+    decode = rows.assign(padded_context_length=padded)[rows["phase"] == DECODE]
     first, later = decode[decode["first_visit"]], decode[~decode["first_visit"]]
     shape = ["engine", "batch_size", "num_beams", "padded_context_length"]
     by_shape = [part.groupby(shape)[TARGET].median() for part in (first, later)]

@@ -97,10 +97,10 @@ def _input(name: str, train: pd.DataFrame, table: FeatureTable) -> dict[str, Any
     default: float | dict[str, Any] | None = None
     if low == high:
         default = low
-    elif column is not None and column.nullable:
-        default = table.medians_.get(name)
     elif column is not None and column.default:
         default = _formula(column.default, train, table)
+    elif column is not None and column.nullable:
+        default = table.medians_.get(name)
     return {"from": low, "to": high, "default": default}
 
 

@@ -81,7 +81,7 @@ def fit(pipeline: Pipeline, rows: pd.DataFrame, group: str = REQUEST) -> Pipelin
     Raises
     ------
     ConfigError
-        Where the regressor cannot be fitted on them.
+        Where the regressor cannot be fitted on them, or no feature can explain anything.
     """
     try:
         return _fit(pipeline, rows, group)

@@ -64,6 +64,7 @@ def _context(published: Dataset, rows: pd.DataFrame, title: str | None) -> dict[
         "latencies": tables.latencies(rows),
         "n_warmup": int(rows["is_warmup"].sum()),
         "measured": facts.measured(identity, rows),
+        "served": facts.served(provenance),
         "protocol": facts.protocol(identity),
         "telemetry": facts.telemetry(provenance),
         "machine": facts.machine(provenance),

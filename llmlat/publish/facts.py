@@ -8,6 +8,7 @@ import pandas as pd
 
 from llmlat.publish.cells import by_cell
 from llmlat.report import wording
+from llmlat.report.measurement import endpoint_words
 from llmlat.report.table import Column, Table
 from llmlat.report.wording import count, counted, listed, number, percent
 
@@ -54,8 +55,8 @@ def warnings(provenance: Facts, rows: pd.DataFrame, skipped: int, is_complete: b
         rest = f"{count(n_there)} of {count(provenance['n_requests'])} planned requests are in it."
         found.append(("The measurement is incomplete.", rest))
     if skipped:
-        rest = f"{counted(skipped, 'request')} did not fit into memory: see “What was not measured”."
-        found.append(("Not everything fitted.", rest))
+        rest = f"{counted(skipped, 'request')} could not be: see “What was not measured”."
+        found.append(("Not everything was measured.", rest))
     flagged = (rows.loc[~rows["is_warmup"], "flags"] != "").mean()
     if flagged > NOTABLE_FLAGGED:
         found.append((f"{percent(flagged)} of the tokens are flagged.", "See “Doubtful rows”."))
@@ -108,6 +109,12 @@ def machine(provenance: Facts) -> Table:
             "versions": _settings({**identity["versions"], **session.get("versions", {})}),
         }
     )
+
+
+def served(provenance: Facts) -> str:
+    """Say what was seen of a server; nothing where the engine ran in the measuring process."""
+    endpoint = provenance["sessions"][-1].get("endpoint") if provenance["sessions"] else None
+    return endpoint_words({"measurement": {"endpoint": endpoint}})
 
 
 def telemetry(provenance: Facts) -> str | None:

@@ -34,6 +34,8 @@ Part = tuple[str, str, str, pd.DataFrame]
 def draw(rows: pd.DataFrame) -> str:
     """Return a standalone SVG in light colours, the same bytes for the same rows."""
     steps = one_row_a_step(rows[~rows["is_warmup"]])
+    # A server does not tell how it pads.
+    steps[CONTEXT] = steps[CONTEXT].fillna(steps["context_length"])
     border = fence(steps[TARGET])
     parts = _parts(sampled(steps, steps[TARGET] > border))
     with style.drawing():

@@ -16,6 +16,7 @@ QUANTILES = (0.05, 0.5, 0.95, 0.99)
 REASONS = {
     "out_of_memory": "ran out of memory",
     "larger_than_one_that_did_not_fit": "larger than one that did not fit, so not tried",
+    "not_answered": "not answered by the server",
 }
 
 

@@ -9,11 +9,19 @@ from llmlat.report.wording import MISSING, count, counted, is_number, listed, ms
 
 Metrics = Mapping[str, Any]
 
+ARRIVALS = {
+    "one_at_a_time": "one request at a time",
+    "closed_loop": "{concurrency} requests in flight as long as there were so many left",
+    "poisson": "requests arriving at random, {rate} a second on average",
+}
+
 
 def words(metrics: Metrics) -> list[str]:
     """Return a paragraph on each thing that is known."""
     told = (
         preparation_words(metrics),
+        endpoint_words(metrics),
+        attempt_words(metrics),
         warm_up_words(metrics),
         repetition_words(metrics),
         flag_words(metrics),
@@ -33,6 +41,39 @@ def preparation_words(metrics: Metrics) -> str:
     compiling = f", after compiling it for {number(sum(compiled), 2)} s" if compiled else ""
     captured = f"A decode step was captured {counted(len(prepared), 'time')} in {number(capture_s, 2)} s"
     return f"{captured}{compiling}; no row holds any of that."
+
+
+def endpoint_words(metrics: Metrics) -> str:
+    """Say what was seen of a server, and what could not be; nothing where the engine ran in this process."""
+    endpoint = _measurement(metrics).get("endpoint")
+    if not endpoint:
+        return ""
+    how = ARRIVALS[endpoint["arrival"]].format(
+        concurrency=count(endpoint.get("concurrency")), rate=number(endpoint.get("rate_per_s"))
+    )
+    most = endpoint.get("concurrency") if endpoint["arrival"] == "poisson" else None
+    limit = f", at most {count(most)} in flight" if most else ""
+    unknown = endpoint.get("unknown_columns") or []
+    untold = f" Not known of the engine, and empty: {listed(unknown)}." if unknown else ""
+    by = "the server" if endpoint["prompt_tokens_from"] == "server" else "a tokenizer here"
+    return (
+        f"Tokens were timed as they arrived from {endpoint['base_url']} (OpenAI's {endpoint['api']} API), "
+        f"{how}{limit}. So a time holds the network and the server's own queue and batching, which a client "
+        "cannot tell from the engine's step; tokens that arrived together share one, and count as one step. "
+        f"Prompts were counted by {by}.{untold}"
+    )
+
+
+def attempt_words(metrics: Metrics) -> str:
+    """Say which attempts of requests failed, and that they were repeated."""
+    failed = (_measurement(metrics).get("endpoint") or {}).get("failed_attempts") or {}
+    if not failed:
+        return ""
+    why = listed([f"{count(n)} with {reason}" for reason, n in failed.items()])
+    return (
+        f"{counted(sum(failed.values()), 'attempt')} of requests failed ({why}); a request that was answered "
+        "later counts from its last attempt on."
+    )
 
 
 def warm_up_words(metrics: Metrics) -> str:
@@ -170,7 +211,7 @@ def cell_name(cell: Mapping[str, Any]) -> str:
 
 
 def not_measured(metrics: Metrics) -> Table | None:
-    """List the requests that did not fit into memory, or return None where all did."""
+    """List the requests that were not measured, or return None where all were."""
     skipped = _measurement(metrics).get("not_measured") or []
     if not skipped:
         return None
@@ -182,15 +223,17 @@ def not_measured(metrics: Metrics) -> Table | None:
         Column("memory it wanted"),
     )
     rows = tuple(_skipped_row(entry) for entry in skipped)
-    return Table("What did not fit into memory", columns, rows)
+    return Table("What was not measured", columns, rows)
 
 
 def _skipped_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     plain = {"temperature": 0, "top_k": None, "top_p": None}
     wanted = entry.get("wanted_bytes")
-    because = "ran out of memory"
-    if entry["reason"] != "out_of_memory":
-        because = f"larger than request {entry['because_of']}, which ran out"
+    because = {
+        "out_of_memory": "ran out of memory",
+        "larger_than_one_that_did_not_fit": f"larger than request {entry['because_of']}, which ran out",
+        "not_answered": f"not answered: {entry.get('why')}",
+    }[entry["reason"]]
     return (
         ", ".join(dict.fromkeys(entry["prompt_ids"])),
         cell_name({**plain, **entry}),

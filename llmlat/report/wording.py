@@ -24,7 +24,12 @@ SPLITS = {
     "extrapolate": "fitted on the shorter, tested on the longer",
     "leave_one_out": "one left out",
 }
-QUANTIZATIONS = {"none": "unquantized", "int8": "8-bit weights", "nf4": "4-bit weights"}
+QUANTIZATIONS = {
+    "none": "unquantized",
+    "int8": "8-bit weights",
+    "nf4": "4-bit weights",
+    "unknown": "quantization unknown",
+}
 THESIS_NAMES = {"context_length": "Context_Size", "prompt_tokens": "Input_Token_Length"}
 
 

@@ -17,7 +17,7 @@ from llmlat.measure.collect import Collector, RequestBrokenOffError
 from llmlat.measure.decoding import Sampler, make_decoder
 from llmlat.measure.engines.fake import FakeEngine, FakeState, ScriptedDecoder, ScriptedTimer
 from llmlat.measure.prompts import Request
-from llmlat.records import COLUMNS, SCHEMA, TELEMETRY
+from llmlat.records import COLUMNS, SCHEMA, SERVED, TELEMETRY
 
 pytestmark = pytest.mark.usefixtures("quick_requests")
 
@@ -69,7 +69,8 @@ def test_columns_are_those_of_the_schema(collector, engine, requests):
     assert rows.columns.tolist() == [column.name for column in COLUMNS]
     written = pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False)
     assert written.schema.equals(SCHEMA)
-    empty = {"device_latency_ms", "top_k", "top_p", "telemetry_age_ms", *(c.name for c in TELEMETRY)}
+    empty = {"device_latency_ms", "top_k", "top_p", "telemetry_age_ms"}
+    empty |= {column.name for column in (*SERVED, *TELEMETRY)}
     for name in set(SCHEMA.names) - empty:
         assert written[name].to_pylist() == rows[name].tolist()
     for name in empty:

@@ -111,7 +111,7 @@ def test_where_nothing_is_decoded_prefills_are_judged():
 
 
 def test_the_sequences_of_a_batch_share_a_step():
-    steps = passes(flat, 4).assign(session_id=0, context_length=10)
+    steps = passes(flat, 4).assign(session_id=0, request_id=-1, context_length=10)
     rows = pd.concat([steps, steps], ignore_index=True)
     assert len(one_row_a_step(rows)) == len(steps)
 

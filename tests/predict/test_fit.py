@@ -128,7 +128,8 @@ def test_a_column_known_only_after_the_step_is_no_feature(name: str) -> None:
 
 def test_those_columns_are_the_measured_ones() -> None:
     after = {column.name for column in COLUMNS if not column.known_before_step}
-    assert after == {"token_latency_ms", "device_latency_ms", "completed_at_ns", "token_id", "flags"}
+    in_process = {"token_latency_ms", "device_latency_ms", "completed_at_ns", "token_id", "flags"}
+    assert after == in_process | {"tokens_in_chunk", "first_byte_ms", "cached_prompt_tokens"}
 
 
 @pytest.mark.parametrize("option", sorted(path.stem for path in (config_dir() / "features").glob("*.yaml")))

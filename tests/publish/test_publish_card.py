@@ -47,6 +47,21 @@ def test_every_column_is_explained(card: str) -> None:
     assert (filled["token_latency_ms"], filled["gpu_power_w"]) == ("always", "never")
 
 
+def test_a_servers_tokens_are_said_to_be_arrivals(dataset: Dataset, tmp_path: Path, card: str) -> None:
+    assert "with the device synchronised" in card
+    dataset.update_session(
+        0,
+        endpoint={
+            "base_url": "http://localhost:8000/v1", "api": "chat", "arrival": "one_at_a_time",
+            "concurrency": 1, "rate_per_s": None, "prompt_tokens_from": "server",
+            "unknown_columns": ["token_id"],
+        },
+    )  # fmt: skip
+    told = card_of(dataset, tmp_path / "to")
+    assert "as they arrived from http://localhost:8000/v1" in told.replace("\\", "")
+    assert "with the device synchronised" not in told
+
+
 def test_the_hub_can_read_it(card: str, published: Path) -> None:
     about = front_matter(card)
     assert about["license"] == "cc-by-4.0"
@@ -154,7 +169,7 @@ def test_what_did_not_fit(dataset: Dataset, tmp_path: Path) -> None:
         }
     )
     card = card_of(dataset, tmp_path / "published")
-    assert "> **Not everything fitted.** 1 request did not fit" in card
+    assert "> **Not everything was measured.** 1 request could not be" in card
     assert "| 3 | long | eager | 2 | 1 | 4,096 | 8 | ran out of memory | 2.50\u00a0GB |" in card
 
 

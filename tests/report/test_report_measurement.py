@@ -123,6 +123,52 @@ def test_what_did_not_fit_is_listed_with_the_reason(metrics):
     assert table.rows[1][3:] == ("larger than request 3, which ran out", MISSING)
 
 
+def test_what_a_server_did_not_answer_is_listed_with_its_words(metrics):
+    entry = {
+        "request_id": 3, "prompt_ids": ["long"], "engine": "endpoint", "batch_size": 1, "num_beams": 1,
+        "prompt_tokens": None, "max_new_tokens": 4, "reason": "not_answered", "wanted_bytes": None,
+        "because_of": None, "why": "HTTP 400: too long",
+    }  # fmt: skip
+    metrics["measurement"]["not_measured"] = [entry]
+    table = measurement.not_measured(metrics)
+    assert table is not None
+    assert table.rows[0] == ("long", "endpoint", MISSING, "not answered: HTTP 400: too long", MISSING)
+
+
+def served(metrics, **changes):
+    metrics["measurement"]["endpoint"] = {
+        "base_url": "http://localhost:8000/v1", "api": "chat", "arrival": "one_at_a_time", "concurrency": 1,
+        "rate_per_s": None, "taken_fields": {}, "prompt_tokens_from": "server", "failed_attempts": {},
+        "unknown_columns": ["token_id", "device_latency_ms"], **changes,
+    }  # fmt: skip
+    return measurement.endpoint_words(metrics)
+
+
+def test_how_a_server_was_asked_and_what_it_did_not_tell(metrics):
+    assert measurement.endpoint_words(metrics) == ""
+    told = served(metrics)
+    assert told.startswith(
+        "Tokens were timed as they arrived from http://localhost:8000/v1 (OpenAI's chat API), one"
+    )
+    assert told.endswith(
+        "counted by the server. Not known of the engine, and empty: token_id and device_latency_ms."
+    )
+    assert "4 requests in flight" in served(metrics, arrival="closed_loop", concurrency=4)
+    poisson = served(
+        metrics, arrival="poisson", concurrency=9, rate_per_s=2.5, prompt_tokens_from="tokenizer"
+    )
+    assert "2.50 a second on average, at most 9 in flight" in poisson
+    assert "counted by a tokenizer here" in poisson
+
+
+def test_failed_attempts_are_counted_by_reason(metrics):
+    assert measurement.attempt_words(metrics) == ""
+    served(metrics, failed_attempts={"HTTP 429": 2, "HTTP 500": 1})
+    assert measurement.attempt_words(metrics).startswith(
+        "3 attempts of requests failed (2 with HTTP 429 and 1 with HTTP 500);"
+    )
+
+
 def test_the_measurement_is_drawn_over_the_state_of_the_machine():
     rows = make_rows()
     rows.loc[5, "flags"] = "throttled"

@@ -1,22 +1,11 @@
-"""One measurement at a time on one device, among all runs of this user on this machine.
+"""One measurement at a time on one device, among all runs of this user on this machine."""
 
-The kernel lets go of a dead process's lock, so there is nothing to clean up. A run that also holds its
-dataset takes that first, so two runs can never wait for each other.
-"""
-
-import json
-import logging
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
-log = logging.getLogger(__name__)
+from llmlat.measure.machine.turns import taking_turns
 
 
 def device_id(device: torch.device) -> str:
@@ -24,8 +13,7 @@ def device_id(device: torch.device) -> str:
     return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else "cpu"
 
 
-@contextmanager
-def alone_on(device: torch.device, folder: Path) -> Iterator[None]:
+def alone_on(device: torch.device, folder: Path) -> AbstractContextManager[None]:
     """Hold a device within the block, waiting while another run measures on it.
 
     Parameters
@@ -34,56 +22,4 @@ def alone_on(device: torch.device, folder: Path) -> Iterator[None]:
     folder : Path
         The run folder, which those who wait are told.
     """
-    place = _place()
-    if place is None:
-        yield
-        return
-    lock, holder = FileLock(place / f"{device_id(device)}.lock"), place / f"{device_id(device)}.json"
-    _acquire(lock, holder, device)
-    try:
-        _sign(holder, folder)
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def _place() -> Path | None:
-    place = Path(tempfile.gettempdir()) / f"llmlat-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-    try:
-        place.mkdir(mode=0o700, exist_ok=True)
-        if os.access(place, os.W_OK):
-            return place
-        reason = "not writable"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    log.warning(f"{place}: {reason}; nothing keeps other runs from measuring on this device meanwhile.")
-    return None
-
-
-def _acquire(lock: FileLock, holder: Path, device: torch.device) -> None:
-    with suppress(Timeout):
-        lock.acquire(timeout=0)
-        return
-    log.info(f"Waiting for {_describe(holder)}, which measures on {device}.")
-    lock.acquire()
-
-
-def _sign(holder: Path, folder: Path) -> None:
-    said = {
-        "pid": os.getpid(),
-        "folder": str(folder),
-        "since": datetime.now().astimezone().isoformat(timespec="seconds"),
-    }
-    beside = holder.with_suffix(".tmp")
-    with suppress(OSError):
-        beside.write_text(json.dumps(said), encoding="utf-8")
-        beside.replace(holder)
-
-
-def _describe(holder: Path) -> str:
-    try:
-        said = json.loads(holder.read_text(encoding="utf-8"))
-        return f"process {said['pid']} ({said['folder']}, since {said['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another run"
+    return taking_turns(device_id(device), str(device), folder)

@@ -29,6 +29,9 @@ class Tokenizer(Protocol):
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of plain text, with the beginning-of-sequence token and no template."""
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens left out."""
+
 
 class MistralV3Tokenizer:
     """Mistral's v3 tokenizer, as `mistral-common` ships it: the real one, without a download."""
@@ -52,6 +55,10 @@ class MistralV3Tokenizer:
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of plain text after the beginning-of-sequence token."""
         return list(self._tokenizer.instruct_tokenizer.tokenizer.encode(text, bos=True, eos=False))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens left out."""
+        return str(self._tokenizer.instruct_tokenizer.tokenizer.decode(list(ids)))
 
 
 class HubTokenizer:
@@ -92,6 +99,10 @@ class HubTokenizer:
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of plain text with the tokenizer's own special tokens in front."""
         return list(self._tokenizer(text).input_ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens left out."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def make_tokenizer(

@@ -7,13 +7,12 @@ provenance before it is acted on, so that a run that is killed goes on with the 
 import logging
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
 from llmlat.config import CollectConfig
 from llmlat.dataset import Dataset
-from llmlat.measure.plan import Plan
 from llmlat.measure.prompts import Request
 from llmlat.measure.protocol.intervals import relative_half_width, typical_latency_ms
 from llmlat.measure.protocol.schedule import (
@@ -27,18 +26,30 @@ from llmlat.measure.protocol.schedule import (
 log = logging.getLogger(__name__)
 
 
+class Planned(Protocol):
+    """What an agenda reads of a plan."""
+
+    @property
+    def single_pass(self) -> list[Request]:
+        """Every batch of prompts in every cell, once."""
+
+    @property
+    def requests(self) -> list[Request]:
+        """What is measured in any case, in order."""
+
+
 class Agenda:
     """The requests of a dataset, repetition by repetition.
 
     Parameters
     ----------
-    plan : Plan
+    plan : Planned
     collect : CollectConfig
     seed : int
     dataset : Dataset
     """
 
-    def __init__(self, plan: Plan, collect: CollectConfig, seed: int, dataset: Dataset) -> None:
+    def __init__(self, plan: Planned, collect: CollectConfig, seed: int, dataset: Dataset) -> None:
         self._single_pass = plan.single_pass
         self._collect = collect
         self._seed = seed

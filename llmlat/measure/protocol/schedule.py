@@ -4,10 +4,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
-from llmlat.config import CollectConfig
+from llmlat.config import CollectConfig, Flagged
 from llmlat.errors import ConfigError
 from llmlat.measure.prompts import Request
 from llmlat.measure.protocol.intervals import MIN_REPETITIONS
@@ -41,6 +42,15 @@ def check_collect(collect: CollectConfig) -> None:
     if not 0 <= collect.cool_down_s < math.inf:
         raise ConfigError(f"collect.cool_down_s={collect.cool_down_s}: use seconds of at least 0.")
     wanted_half_width(collect)
+
+
+def deciding(collect: CollectConfig) -> dict[str, Any]:
+    """Return the part of the protocol that decides what is measured, and not what is fitted."""
+    settings = asdict(collect)
+    is_retried = collect.flagged is Flagged.retry
+    for name in () if is_retried else ("flagged", "retries", "cool_down_s"):
+        settings.pop(name)
+    return settings
 
 
 def wanted_half_width(collect: CollectConfig) -> float | None:

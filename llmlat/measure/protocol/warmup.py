@@ -102,6 +102,14 @@ def fixed(rows: pd.DataFrame, n_tokens: int) -> WarmUp:
     return WarmUp(f"{n_tokens} tokens", _seconds([rows]), len(one_row_a_step(rows)))
 
 
+def not_settled_line(warm_up: WarmUp) -> str:
+    """Say that a warm-up reached its ceiling, and what that means for the rows."""
+    return (
+        f"The latency had not settled after {warm_up.seconds:.0f} s of warm-up "
+        "(collect.warmup_ceiling_s): the rows of this session are flagged not_settled."
+    )
+
+
 def _described(rows: pd.DataFrame, settled: Settled | None) -> WarmUp:
     steps = one_row_a_step(rows)
     return WarmUp(

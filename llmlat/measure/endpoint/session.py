@@ -1,0 +1,193 @@
+"""One measuring session of a server: from a config to a complete dataset, resuming where one stopped."""
+
+import hashlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmlat.config import Config, ModelConfig
+from llmlat.dataset import Dataset
+from llmlat.errors import MeasurementError
+from llmlat.measure.endpoint.counts import PromptCounts, tokenizer_count
+from llmlat.measure.endpoint.loads import Loads
+from llmlat.measure.endpoint.measuring import Measuring, OnRequest
+from llmlat.measure.endpoint.plan import PACKAGES, EndpointPlan
+from llmlat.measure.endpoint.reader import Reader
+from llmlat.measure.endpoint.rows import RowMaker
+from llmlat.measure.endpoint.server import IGNORE_EOS, Capabilities, find_capabilities
+from llmlat.measure.endpoint.wording import announce
+from llmlat.measure.machine.host import describe_host, versions
+from llmlat.measure.machine.turns import taking_turns
+from llmlat.measure.protocol.agenda import Agenda
+from llmlat.measure.protocol.schedule import is_open_ended
+
+log = logging.getLogger(__name__)
+
+
+def measure(
+    config: Config,
+    plan: EndpointPlan,
+    resolved_config: dict[str, Any],
+    on_request: OnRequest,
+    folder: Path = Path(),
+) -> Dataset:
+    """Measure what a plan says and is not yet on disk.
+
+    Parameters
+    ----------
+    config : Config
+    plan : EndpointPlan
+    resolved_config : dict
+        The composed config, kept in provenance.
+    on_request : callable
+        Called with each request and its rows.
+    folder : Path
+        The run folder, named to other runs that wait for the server.
+
+    Returns
+    -------
+    Dataset
+        Complete: every request was answered, or is recorded as not answered.
+
+    Raises
+    ------
+    MeasurementError
+        Where the server does not answer, or no more.
+    KeyboardInterrupt
+        After Ctrl-C, saying what is kept and how to resume.
+    """
+    dataset = Dataset.create(
+        Path(config.datasets_dir),
+        plan.identity,
+        len(plan.requests),
+        is_finished=not is_open_ended(config.collect),
+    )
+    with dataset.alone():
+        agenda = Agenda(plan, config.collect, config.seed, dataset)
+        pending = agenda.pending()
+        announce(config, plan, dataset, len(agenda.requests), pending)
+        if pending:
+            lock_name = f"endpoint-{hashlib.sha256(plan.endpoint.host.encode()).hexdigest()[:16]}"
+            with taking_turns(lock_name, plan.endpoint.host, folder):
+                _run_session(config, plan, resolved_config, dataset, agenda, on_request)
+    return dataset
+
+
+def _run_session(
+    config: Config,
+    plan: EndpointPlan,
+    resolved_config: dict[str, Any],
+    dataset: Dataset,
+    agenda: Agenda,
+    on_request: OnRequest,
+) -> None:
+    """Find out what the server takes, and measure what is on the agenda."""
+    stops_at_eos = config.decoding.stop_at_eos
+    takes = find_capabilities(plan.endpoint, plan.body(plan.single_pass[0], config.seed, {}), stops_at_eos)
+    if not stops_at_eos and not IGNORE_EOS.keys() & {**takes.fields, **plan.endpoint.extra}.keys():
+        log.info("The server takes no ignore_eos: a request may end before prompt_set.max_new_tokens.")
+    count, notices = None, []
+    if not takes.counts_prompts:
+        count = tokenizer_count(plan, config.model)
+        notices.append(_counted_by_tokenizer(plan, config.model))
+        log.warning(notices[-1])
+    session_id = dataset.add_session(
+        {
+            **describe_host(),
+            "versions": versions((*PACKAGES, "numpy", "pandas")),
+            "config": resolved_config,
+            "notices": notices,
+            "collector_cost": {"mark_ns": clock_cost_ns()},
+            "endpoint": _describe(plan, takes),
+        }
+    )
+    with Reader(plan.endpoint) as reader:
+        rows = RowMaker(session_id, reader.epoch_offset_ns)
+        loads = Loads(plan, takes.fields, config.seed)
+        measuring = Measuring(
+            config, dataset, agenda, loads, reader, rows, PromptCounts(plan, count), on_request
+        )
+        try:
+            measuring.run()
+        except KeyboardInterrupt as interrupt:
+            measuring.break_off()
+            raise KeyboardInterrupt(_kept(dataset, len(agenda.requests))) from interrupt
+        except MeasurementError as error:
+            measuring.break_off()
+            raise MeasurementError(
+                f"engine.base_url={plan.endpoint.base_url}: {error}; {_kept(dataset, len(agenda.requests))}."
+            ) from error
+        finally:
+            _close_session(plan, takes, dataset, measuring, rows)
+    _report_skipped(dataset)
+
+
+def _close_session(
+    plan: EndpointPlan, takes: Capabilities, dataset: Dataset, measuring: Measuring, rows: RowMaker
+) -> None:
+    """Keep what a session knows at its end, however it ends."""
+    skipped = [entry for entry in dataset.skipped() if entry["session_id"] == rows.session_id]
+    dataset.update_session(
+        rows.session_id,
+        endpoint={
+            **_describe(plan, takes),
+            "failed_attempts": dict(measuring.unanswered.failed_attempts),
+            "unknown_columns": rows.unknown_columns(),
+        },
+        retries=measuring.retries,
+        skipped=len(skipped),
+        finished=dataset.is_complete,
+    )
+
+
+def _describe(plan: EndpointPlan, takes: Capabilities) -> dict[str, Any]:
+    endpoint = plan.endpoint
+    return {
+        "base_url": endpoint.base_url,
+        "api": str(endpoint.api),
+        "arrival": str(endpoint.arrival),
+        "concurrency": endpoint.most_in_flight,
+        "rate_per_s": endpoint.rate_per_s,
+        "taken_fields": takes.fields,
+        "prompt_tokens_from": "server" if takes.counts_prompts else "tokenizer",
+    }
+
+
+def _counted_by_tokenizer(plan: EndpointPlan, model: ModelConfig) -> str:
+    return (
+        f"The server does not tell how many tokens a prompt has: they are counted with the tokenizer of "
+        f"{model.name} (model.tokenizer={model.tokenizer}), and {plan.model} may count otherwise."
+    )
+
+
+def clock_cost_ns(n: int = 256) -> float:
+    """Return what noting an arrival adds to it: the median time between two readings of the clock."""
+    readings = [time.perf_counter_ns() for _ in range(n)]
+    return float(np.median(np.diff(readings)))
+
+
+def _kept(dataset: Dataset, n_requests: int) -> str:
+    kept = f"{len(dataset.completed_requests())} of {n_requests} requests are kept in {dataset.folder}"
+    return f"{kept}; run the same command to resume there"
+
+
+def _report_skipped(dataset: Dataset) -> None:
+    """Say which requests were not answered.
+
+    Raises
+    ------
+    MeasurementError
+        Where none was.
+    """
+    skipped = dataset.skipped()
+    if skipped and not dataset.completed_requests():
+        dataset.forget_skipped()
+        raise MeasurementError(f"no request was answered ({skipped[-1]['why']}).")
+    if skipped:
+        log.warning(
+            f"{len(skipped)} requests were not answered; deleting {dataset.folder / 'skipped'} has them "
+            "tried again."
+        )
