@@ -26,8 +26,11 @@ MS_PER = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 # A step of a language model that takes less, or more, is more likely in another unit.
 LEAST_PLAUSIBLE_MS, MOST_PLAUSIBLE_MS = 0.02, 10_000.0
 
+MADE = (REQUEST, PROMPT, TARGET, "phase", "token_index", "padded_context_length", "batch_context_tokens")
+"""What is worked out, whatever a table has under these names."""
+
 PLAIN: dict[str, Any] = {
-    **{column.name: np.nan for column in (*COLUMNS, *FACTS, *BEFORE) if column.nullable},
+    **{c.name: np.nan for c in (*COLUMNS, *FACTS, *BEFORE) if c.nullable and c.name not in MADE},
     "session_id": 0,
     "session_request": 1,
     "is_warmup": False,
@@ -45,9 +48,6 @@ PLAIN: dict[str, Any] = {
 """What a table that says nothing of it is taken to be."""
 
 N_PEEKED = 1000
-
-MADE = (REQUEST, PROMPT, TARGET, "phase", "token_index", "padded_context_length", "batch_context_tokens")
-"""What is worked out, whatever a table has under these names."""
 
 
 def known_columns(table: TableConfig) -> dict[str, Column]:
