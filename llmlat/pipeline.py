@@ -23,7 +23,8 @@ from llmlat.records import KNOWN, Column
 from llmlat.sources import Rows
 from llmlat.sources.datasets import rows_of
 from llmlat.sources.large import dataset_files, large_dataset, large_table, n_rows_of
-from llmlat.sources.table import is_parquet, known_columns, rows_of_table, table_files
+from llmlat.sources.table import known_columns, rows_of_table
+from llmlat.sources.table_file import is_parquet, table_files
 
 log = logging.getLogger(__name__)
 

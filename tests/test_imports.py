@@ -140,7 +140,16 @@ def test_who_may_not_import_whom(room: str, forbidden: set[str]) -> None:
         *[(package, ["llmlat.measure"]) for package in sorted(TORCH)],
         ("wandb", ["llmlat.tracking"]),
         ("wandb_workspaces", ["llmlat.tracking"]),
-        ("pyarrow", ["llmlat.dataset", "llmlat.records", "llmlat.sources.large", "llmlat.sources.table"]),
+        (
+            "pyarrow",
+            [
+                "llmlat.dataset",
+                "llmlat.records",
+                "llmlat.sources.large",
+                "llmlat.sources.table",
+                "llmlat.sources.table_file",
+            ],
+        ),
         ("sklearn", ["llmlat.predict"]),
         ("joblib", ["llmlat.predict"]),
         ("matplotlib", ["llmlat.report", "llmlat.sweep", "llmlat.tracking", "llmlat.publish"]),

@@ -1,10 +1,12 @@
 """Rows too many to be loaded: where they lie, to be fitted there, and some whole requests to look at."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmlat.config import LargeConfig, SplitConfig, SplitName, TableConfig
@@ -21,14 +23,19 @@ from llmlat.provenance import facts
 from llmlat.records import BEFORE, COLUMNS, PROMPT, REQUEST, TARGET
 from llmlat.sources import Rows
 from llmlat.sources.datasets import about_datasets
-from llmlat.sources.table import MS_PER, mapped, peek, rows_of_frame, table_files
+from llmlat.sources.table import MS_PER, mapped, rows_of_frame
+from llmlat.sources.table_file import peek, table_files
 
 MEMORY_MB = 128
 
 
 def n_rows_of(files: Sequence[Path]) -> int:
-    """Return how many rows parquet files hold, from what they say of themselves."""
-    return sum(pq.ParquetFile(path).metadata.num_rows for path in files)
+    """Return how many rows parquet files say that they hold; of a damaged one, which its reader names, none."""
+    n_rows = 0
+    for path in files:
+        with suppress(OSError, pa.ArrowInvalid):
+            n_rows += pq.ParquetFile(path).metadata.num_rows
+    return n_rows
 
 
 def dataset_files(dataset: Dataset) -> list[Path]:

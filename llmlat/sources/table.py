@@ -1,7 +1,5 @@
 """Rows of somebody's own table: a CSV or parquet file, and which of its columns is what."""
 
-import hashlib
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -10,15 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset
 
 import llmlat
 from llmlat.config import TableConfig
-from llmlat.dataset import KEY_LENGTH
-from llmlat.errors import ConfigError, DatasetError, one_line
+from llmlat.errors import ConfigError
 from llmlat.predict.features.formula import Formula, FormulaError, parse
 from llmlat.records import BEFORE, COLUMNS, DECODE, FACTS, KNOWN, PREFILL, PROMPT, REQUEST, TARGET, Column
 from llmlat.sources import Rows
+from llmlat.sources.table_file import key_of_table, peek, read_table
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +43,6 @@ PLAIN: dict[str, Any] = {
     "quantization": "not told",
 }
 """What a table that says nothing of it is taken to be."""
-
-N_PEEKED = 1000
 
 
 def known_columns(table: TableConfig) -> dict[str, Column]:
@@ -91,7 +86,7 @@ def rows_of_table(table: TableConfig, experiment: str) -> Rows:
     DatasetError
         Where the file cannot be read.
     """
-    return rows_of_frame(table, _read(table), experiment)
+    return rows_of_frame(table, read_table(table), experiment)
 
 
 def rows_of_frame(table: TableConfig, read: pd.DataFrame, experiment: str) -> Rows:
@@ -106,7 +101,7 @@ def rows_of_frame(table: TableConfig, read: pd.DataFrame, experiment: str) -> Ro
     filled[TARGET] = _latency_ms(table, rows, notices)
     filled[REQUEST], filled[PROMPT] = _groups(table, rows, notices)
     filled = _with_places(filled, table)
-    key = _key(table)
+    key = key_of_table(table)
     about = _about(table, filled, experiment, key, notices)
     described = {"key": key, "path": str(Path(str(table.path)).resolve()), "n_rows": len(filled)}
     described["provenance"] = {"table": {**asdict(table), "unit": str(table.unit)}}
@@ -116,49 +111,6 @@ def rows_of_frame(table: TableConfig, read: pd.DataFrame, experiment: str) -> Ro
 def mapped(table: TableConfig) -> dict[str, str]:
     """Return which of our columns a table has, each as a column or a formula of its own."""
     return {name: text for name, text in asdict(table.columns).items() if text is not None}
-
-
-def table_files(table: TableConfig) -> list[Path]:
-    """Return a table's files: itself, or the parquet files of a folder."""
-    path = Path(str(table.path))
-    return sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-
-
-def is_parquet(table: TableConfig) -> bool:
-    """Whether a table is a parquet file, or a folder of them."""
-    path = Path(str(table.path))
-    return path.is_dir() or path.suffix == ".parquet"
-
-
-def peek(table: TableConfig) -> pd.DataFrame:
-    """Return a table's first rows, which tell its columns and their types.
-
-    Raises
-    ------
-    DatasetError
-        Where the file cannot be read.
-    """
-    return _read(table, N_PEEKED)
-
-
-def _read(table: TableConfig, n_rows: int | None = None) -> pd.DataFrame:
-    path = Path(str(table.path))
-    try:
-        if not is_parquet(table):
-            rows = pd.read_csv(path, nrows=n_rows)
-        elif n_rows is None:
-            rows = pd.read_parquet(path)
-        else:
-            rows = pyarrow.dataset.dataset(path, format="parquet").head(n_rows).to_pandas()
-    except FileNotFoundError as error:
-        raise DatasetError(f"table.path={path}: there is no such file.") from error
-    except Exception as error:
-        raise DatasetError(
-            f"table.path={path}: cannot be read ({one_line(error)}); it takes CSV with a header, or parquet."
-        ) from error
-    if rows.empty:
-        raise DatasetError(f"table.path={path}: it holds no rows.")
-    return rows.rename(columns=str)
 
 
 def _mapped_values(name: str, text: str, rows: pd.DataFrame, table: TableConfig) -> Any:
@@ -310,15 +262,6 @@ def _with_places(rows: pd.DataFrame, table: TableConfig) -> pd.DataFrame:
         padded_context_length=rows["context_length"],
         batch_context_tokens=rows["context_length"] * rows["batch_size"],
     )
-
-
-def _key(table: TableConfig) -> str:
-    files = table_files(table)
-    digest = hashlib.sha256(json.dumps(asdict(table), sort_keys=True, default=str).encode())
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:KEY_LENGTH]
 
 
 def _about(
