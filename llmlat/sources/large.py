@@ -30,7 +30,7 @@ MEMORY_MB = 128
 
 
 def n_rows_of(files: Sequence[Path]) -> int:
-    """Return how many rows parquet files say that they hold; of a damaged one, which its reader names, none."""
+    """Return how many rows parquet files say they hold; none of a damaged one, which its reader will name."""
     n_rows = 0
     for path in files:
         with suppress(OSError, pa.ArrowInvalid):
