@@ -28,8 +28,8 @@ def words(metrics: Metrics) -> list[str]:
 
 def _held(metrics: Metrics, unit: str) -> str:
     tried = metrics.get("coverage")
-    if not tried:
-        return ""
+    if not tried or not is_number(tried["median_relative_width"]):
+        return ""  # an infinite one holds all, which says nothing
     return (
         f"Tried on {counted(tried['n_groups'], unit)} that had no part in it, the "
         f"{spelled_level(tried['level'])} interval held {percent(tried['coverage'])} of their tokens. Few "
@@ -78,7 +78,7 @@ def _share(value: Any) -> str:
 def tried(metrics: Metrics) -> Table | None:
     """Lay out how many tokens of requests never seen the 90 % interval held, by phase and by context."""
     found = metrics.get("coverage")
-    if not found:
+    if not found or not is_number(found["median_relative_width"]):
         return None
     parts = [("all", found), *((wording.PHASES.get(k, k), v) for k, v in found["by_phase"].items())]
     parts += [(f"context {count(p['from'])} to {count(p['to'])}", p) for p in found["by_context"]]

@@ -19,6 +19,10 @@ def coverage(metrics: Mapping[str, Any]) -> Plot:
     found = metrics.get("coverage")
     if not found:
         return Plot(NAME, TITLE, "It takes requests that can be held out.", None)
+    if not is_number(found["median_relative_width"]):
+        level = spelled_level(found["level"])
+        infinite = f"Too few requests were measured for an interval of {level}: it is infinite."
+        return Plot(NAME, TITLE, infinite, None)
     parts = [("all", found), *((wording.PHASES.get(k, k), v) for k, v in found["by_phase"].items())]
     parts += [(f"at {count(p['from'])}{DASH}{count(p['to'])}", p) for p in found["by_context"]]
     figure = new_figure(1.2 + 0.34 * len(parts))
