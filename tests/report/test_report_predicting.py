@@ -84,6 +84,16 @@ def test_coverage_by_phase_and_context(metrics: Metrics) -> None:
     assert table.rows[4][4:] == ("–", "–"), "an interval that is infinite has no width"
 
 
+def test_an_infinite_interval_is_not_said_to_have_held(metrics: Metrics) -> None:
+    infinite = {"coverage": 1.0, "median_width_ms": None, "median_relative_width": None}
+    metrics["coverage"] = {**metrics["coverage"], **infinite}
+    assert intervals.tried(metrics) is None
+    assert not any("interval held" in paragraph for paragraph in intervals.words(metrics))
+    plot = plots.intervals.coverage(metrics)
+    assert plot.figure is None
+    assert "it is infinite" in plot.caption
+
+
 def test_without_calibration_it_says_why(metrics: Metrics, told: Told) -> None:
     metrics |= {
         "calibration": None,
