@@ -22,7 +22,7 @@ from llmlat.provenance import describe_identity
 from llmlat.records import KNOWN, Column
 from llmlat.sources import Rows
 from llmlat.sources.datasets import rows_of
-from llmlat.sources.large import dataset_files, large_dataset, large_table, n_rows_of
+from llmlat.sources.large import large_dataset, large_table, n_rows_of
 from llmlat.sources.table import known_columns, rows_of_table
 from llmlat.sources.table_file import is_parquet, table_files
 
@@ -155,8 +155,11 @@ def _plan_reading(config: Config, resolved: dict[str, Any], folder: Path) -> Rea
 
 
 def _read_datasets(config: Config, datasets: list[Dataset]) -> Rows:
-    if len(datasets) == 1 and n_rows_of(dataset_files(datasets[0])) >= config.large.rows:
-        return large_dataset(datasets[0], config.name, config.split, config.large)
+    if len(datasets) == 1 and n_rows_of(datasets[0].row_files()) >= config.large.rows:
+        is_excluded = config.collect.flagged is Flagged.exclude
+        return large_dataset(
+            datasets[0], config.name, config.split, config.large, excludes_flagged=is_excluded
+        )
     return rows_of(datasets, config.name, wants_contrast=config.reference is not None)
 
 

@@ -109,7 +109,10 @@ def test_a_dataset_is_fitted_where_it_lies(cli: SimpleNamespace, token_rows) -> 
     dataset.add_session({"notices": []})
     for request in range(20):
         rows = token_rows(request, n_tokens=6, prompt_tokens=10 * (1 + request))
-        dataset.append_request(request, rows.assign(token_latency_ms=5 + 0.1 * rows["context_length"]))
+        doubtful = "throttled" if request == 3 else ""
+        slow = 100.0 * (request == 3)
+        latency_ms = 5 + 0.1 * rows["context_length"] + slow
+        dataset.append_request(request, rows.assign(token_latency_ms=latency_ms, flags=doubtful))
     found = {}
     for name, rows in (("whole", 10**9), ("large", 1)):
         arguments = (

@@ -245,7 +245,7 @@ class Dataset:
             Where a file is damaged or another dataset's, or a latency cannot be one.
         """
         _ = self.provenance
-        paths = self._paths()
+        paths = self.row_files()
         if not paths:
             raise DatasetError(
                 f"dataset={self.folder}: it holds no rows; run again without `dataset` to measure."
@@ -258,10 +258,11 @@ class Dataset:
     @property
     def state(self) -> DatasetState:
         """What tells whether the rows are still those that were read."""
-        stats = {path: path.stat() for path in self._paths()}
+        stats = {path: path.stat() for path in self.row_files()}
         return tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats.items())
 
-    def _paths(self) -> list[Path]:
+    def row_files(self) -> list[Path]:
+        """Return the files that hold rows, without what readers pass over."""
         return sorted(p for p in self.rows_dir.glob("*.parquet") if not p.name.startswith(("_", ".")))
 
 

@@ -14,7 +14,7 @@ from llmlat.dataset import Dataset
 from llmlat.errors import ConfigError
 from llmlat.predict.evaluate import previous_latency
 from llmlat.predict.features.formula import parse
-from llmlat.predict.large import Source
+from llmlat.predict.large import Settings, Source
 from llmlat.predict.large.formulas import NAN, formula_sql
 from llmlat.predict.large.rows import name, number, text
 from llmlat.predict.large.sample import sample
@@ -26,8 +26,6 @@ from llmlat.sources.datasets import about_datasets
 from llmlat.sources.table import MS_PER, mapped, rows_of_frame
 from llmlat.sources.table_file import peek, table_files
 
-MEMORY_MB = 128
-
 
 def n_rows_of(files: Sequence[Path]) -> int:
     """Return how many rows parquet files say they hold; none of a damaged one, which its reader will name."""
@@ -38,13 +36,17 @@ def n_rows_of(files: Sequence[Path]) -> int:
     return n_rows
 
 
-def dataset_files(dataset: Dataset) -> list[Path]:
-    """Return the files of a dataset's rows."""
-    return sorted(path for path in dataset.rows_dir.glob("*.parquet") if not path.name.startswith(("_", ".")))
-
-
-def large_dataset(dataset: Dataset, experiment: str, split: SplitConfig, large: LargeConfig) -> Rows:
+def large_dataset(
+    dataset: Dataset,
+    experiment: str,
+    split: SplitConfig,
+    large: LargeConfig,
+    *,
+    excludes_flagged: bool = False,
+) -> Rows:
     """Return some whole requests of a dataset, beside where all of its rows lie.
+
+    Doubtful rows do not count where they are excluded, in the exact fit either.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def large_dataset(dataset: Dataset, experiment: str, split: SplitConfig, large: 
     DatasetError
         Where a file cannot be read.
     """
-    files = dataset_files(dataset)
+    files = dataset.row_files()
     constant = {
         fact: text(value) if isinstance(value, str) else number(value) if value == value else NAN
         for fact, value in facts(dataset.provenance).items()
@@ -64,6 +66,7 @@ def large_dataset(dataset: Dataset, experiment: str, split: SplitConfig, large: 
         files=[str(path) for path in files],
         inputs={**columns, **constant},
         group=PROMPT if split.name is SplitName.by_prompt else REQUEST,
+        where="NOT is_warmup AND flags = ''" if excludes_flagged else "NOT is_warmup",
         sequence="sequence_index",
     )
     frame = _some(source, large.sample_rows, split.seed)
@@ -122,5 +125,5 @@ def _sql(formula: str, own: Mapping[str, str], texts: Sequence[str]) -> str:
 
 
 def _some(source: Source, n_rows: int, seed: int) -> pd.DataFrame:
-    with open_rows(source, MEMORY_MB) as counted:
+    with open_rows(source, Settings.memory_mb) as counted:
         return sample(counted, n_rows, seed).frame
