@@ -1,6 +1,6 @@
 """Draws the headline figure of thesis.md from the datasets that thesis.sh measured.
 
-python docs/results/draw.py outputs/datasets docs/results/thesis-headline.svg
+python docs/results/draw_thesis.py outputs/datasets docs/results/thesis-headline.svg
 """
 
 import sys
