@@ -89,7 +89,7 @@ TELEMETRY: tuple[Column, ...] = (
         "Share of the device memory's bandwidth in use.",
     ),
     _telemetry("gpu_temperature_c", pa.float64(), "°C", "The GPU's temperature."),
-    _telemetry("gpu_power_w", pa.float64(), "W", "The GPU's power draw."),
+    _telemetry("gpu_power_w", pa.float64(), "W", "The GPU's power draw at this moment."),
     _telemetry("sm_clock_mhz", pa.float64(), "MHz", "Clock of the GPU's multiprocessors."),
     _telemetry("memory_clock_mhz", pa.float64(), "MHz", "Clock of the GPU's memory."),
     _telemetry(

@@ -105,6 +105,10 @@ def _temperature(handle: Any) -> Values:
 
 
 def _power(handle: Any) -> Values:
+    [now] = pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_POWER_INSTANT])
+    if now.nvmlReturn == pynvml.NVML_SUCCESS:
+        return {"gpu_power_w": now.value.uiVal / 1e3}
+    # The older query: at once where it is the only one, but from Ampere on the average of a second.
     return {"gpu_power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3}
 
 

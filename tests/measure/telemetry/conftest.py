@@ -59,6 +59,12 @@ def steps() -> Callable[..., pd.DataFrame]:
     return make
 
 
+def _field(outcome: int, value: int = 0) -> Any:
+    field = pynvml.c_nvmlFieldValue_t()
+    field.nvmlReturn, field.value.uiVal = outcome, value
+    return field
+
+
 class FakeGpu:
     """What the functions of the real binding are told to answer; an exception is raised."""
 
@@ -72,6 +78,7 @@ class FakeGpu:
             "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=97, memory=55),
             "nvmlDeviceGetTemperature": 61,
             "nvmlDeviceGetPowerUsage": 412_500,
+            "nvmlDeviceGetFieldValues": [_field(pynvml.NVML_ERROR_NOT_SUPPORTED)],
             "nvmlDeviceGetEnforcedPowerLimit": 700_000,
             "nvmlDeviceGetClockInfo": 1755,
             "nvmlDeviceGetMaxClockInfo": 1980,
@@ -81,6 +88,9 @@ class FakeGpu:
             "nvmlDeviceGetComputeRunningProcesses": [],
             "nvmlGpmQueryDeviceSupport": SimpleNamespace(isSupportedDevice=1),
         }
+
+    def tell_power_mw(self, power_mw: int) -> None:
+        self.answers["nvmlDeviceGetFieldValues"] = [_field(pynvml.NVML_SUCCESS, power_mw)]
 
     def fail(self, name: str, code: int = pynvml.NVML_ERROR_NOT_SUPPORTED) -> None:
         self.answers[name] = pynvml.NVMLError(code)

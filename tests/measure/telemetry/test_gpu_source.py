@@ -98,6 +98,12 @@ def test_a_query_that_breaks_is_warned_of(source, fake_gpu, caplog):
     assert caplog.messages == ["Telemetry goes on without the GPU's power: GPU is lost."]
 
 
+def test_power_is_that_of_now_where_the_device_tells_it(source, fake_gpu):
+    fake_gpu.tell_power_mw(126_250)
+    assert source.read()["gpu_power_w"] == 126.25
+    assert "nvmlDeviceGetPowerUsage" not in fake_gpu.calls, "the average of a second"
+
+
 def test_older_drivers_have_another_name_for_the_reasons(source, fake_gpu):
     fake_gpu.fail("nvmlDeviceGetCurrentClocksEventReasons", pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
     assert [source.read()["throttle_reasons"] for _ in range(2)] == [8, 8]
