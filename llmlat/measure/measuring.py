@@ -4,7 +4,6 @@ Files, telemetry, progress and tracking come between requests, never within one.
 """
 
 import gc
-import logging
 from collections.abc import Callable, Iterator
 
 import pandas as pd
@@ -21,10 +20,8 @@ from llmlat.measure.prompts import Request
 from llmlat.measure.protocol.agenda import Agenda
 from llmlat.measure.protocol.memory import Misfits
 from llmlat.measure.protocol.retries import NOT_SETTLED, Retries, with_flag
-from llmlat.measure.protocol.warmup import OTHER_CELL_STEPS, WarmUp, fixed, not_settled_line, settle
+from llmlat.measure.protocol.warmup import WarmUp, keep_warm_up, warm_cell
 from llmlat.measure.telemetry import Telemetry
-
-log = logging.getLogger(__name__)
 
 OnRequest = Callable[[Request, pd.DataFrame], None]
 
@@ -150,7 +147,8 @@ class Measuring:
                 warm_up = warm_up or described
                 break
         if warm_up is not None:
-            self._keep_warm_up(pd.concat(parts, ignore_index=True), warm_up)
+            rows = self._telemetry.annotate(pd.concat(parts, ignore_index=True))
+            self._is_settled = keep_warm_up(self._dataset, self._collector.session_id, rows, warm_up)
 
     def _fitting(self, pending: list[Request], cell: Cell) -> Iterator[Request]:
         """Yield the requests of a cell that are not known to be too large."""
@@ -162,27 +160,7 @@ class Measuring:
         def generate(n_tokens: int) -> pd.DataFrame:
             return self._collector.warm_up(request, n_tokens, engine, decoder)
 
-        if self._collect.warmup == "auto" and is_first:
-            return settle(generate, self._collect, request.max_new_tokens)
-        is_fixed = self._collect.warmup != "auto"
-        n_tokens = int(self._collect.warmup) if is_fixed else min(OTHER_CELL_STEPS, request.max_new_tokens)
-        rows = generate(n_tokens)
-        return rows, fixed(rows, n_tokens)
-
-    def _keep_warm_up(self, rows: pd.DataFrame, warm_up: WarmUp) -> None:
-        session_id = self._collector.session_id
-        self._dataset.append_warmup(session_id, self._telemetry.annotate(rows))
-        self._dataset.update_session(session_id, warmup=warm_up.describe())
-        self._is_settled = warm_up.settled is not False
-        if not self._is_settled:
-            log.warning(not_settled_line(warm_up))
-        elif warm_up.settled:
-            log.info(
-                f"Warmed up for {warm_up.seconds:.1f} s, {warm_up.n_tokens} tokens; settled after "
-                f"{warm_up.settled_after_tokens}. At first a token took {warm_up.start_ratio:.2f} times as "
-                "long.",
-                extra={"is_routine": True},
-            )
+        return warm_cell(generate, self._collect, request.max_new_tokens, is_first=is_first)
 
 
 def _start_ns(rows: pd.DataFrame) -> int:

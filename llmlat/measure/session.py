@@ -19,7 +19,6 @@ from llmlat.measure.machine.environment import describe_session, mark_cost_ns
 from llmlat.measure.machine.neighbours import notice_foreign_processes
 from llmlat.measure.measuring import Measuring, OnRequest
 from llmlat.measure.plan import Plan
-from llmlat.measure.prompts import WARMUP_REQUEST_ID
 from llmlat.measure.protocol.agenda import Agenda
 from llmlat.measure.protocol.memory import OUT_OF_MEMORY
 from llmlat.measure.protocol.schedule import is_open_ended
@@ -197,12 +196,11 @@ def _kept(dataset: Dataset, n_requests: int) -> str:
 def _keep_and_explain(error: RequestBrokenOffError, dataset: Dataset, n_requests: int) -> None:
     """Keep the rows of a broken-off request, and raise what a person should see."""
     request, cause = error.request, error.__cause__
-    is_warmup = request.request_id == WARMUP_REQUEST_ID
-    what = "the warm-up" if is_warmup else f"request {request.request_id}"
+    what = "the warm-up" if request.is_warm_up else f"request {request.request_id}"
     # The frames hold the model, and a sweep holds the exception while its next job loads another model.
     for link in (error, cause):
         traceback.clear_frames(link.__traceback__ if link else None)
-    if len(error.rows) and not is_warmup:
+    if len(error.rows) and not request.is_warm_up:
         dataset.keep_partial(request.request_id, error.rows)
     kept = _kept(dataset, n_requests)
     if isinstance(cause, KeyboardInterrupt):
