@@ -188,6 +188,11 @@ class Dataset:
         sessions[session_id] |= known
         self.update(sessions=sessions)
 
+    def end_session(self, session_id: int, **known: Any) -> None:
+        """Add what a session knows at its end, however it ends: what it skipped, and whether that was all."""
+        n_skipped = sum(entry["session_id"] == session_id for entry in self.skipped())
+        self.update_session(session_id, **known, skipped=n_skipped, finished=self.is_complete)
+
     def update(self, **known: Any) -> None:
         """Add what became known of the measurement as it went."""
         write_json(self.folder / "provenance.json", {**self.provenance, **known})

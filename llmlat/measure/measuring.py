@@ -4,11 +4,10 @@ Files, telemetry, progress and tracking come between requests, never within one.
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from llmlat.config import Config
 from llmlat.dataset import Dataset
@@ -21,9 +20,8 @@ from llmlat.measure.protocol.agenda import Agenda
 from llmlat.measure.protocol.memory import Misfits
 from llmlat.measure.protocol.retries import NOT_SETTLED, Retries, with_flag
 from llmlat.measure.protocol.warmup import WarmUp, keep_warm_up, warm_cell
+from llmlat.measure.resuming import OnRequest, progress_bar
 from llmlat.measure.telemetry import Telemetry
-
-OnRequest = Callable[[Request, pd.DataFrame], None]
 
 
 class Measuring:
@@ -71,11 +69,8 @@ class Measuring:
         """Measure everything, and what comes to it on the way."""
         pending = self._agenda.pending()
         self._warm_up(pending)
-        # tqdm's monitor would wake a thread beside the measurement.
-        tqdm.monitor_interval = 0
         expected = {request.request_id for request in pending}
-        total = sum(request.max_new_tokens for request in pending)
-        with tqdm(total=total, desc="measuring", unit="tok", disable=None, dynamic_ncols=True) as progress:
+        with progress_bar(pending) as progress:
             for block in self._agenda.blocks(self._seconds):
                 progress.total += sum(r.max_new_tokens for r in block if r.request_id not in expected)
                 for request in block:

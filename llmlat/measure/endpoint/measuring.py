@@ -6,7 +6,7 @@ is read, one after the other in the order of their ends, and put on disk. How lo
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -29,10 +29,9 @@ from llmlat.measure.protocol.agenda import Agenda
 from llmlat.measure.protocol.retries import NOT_SETTLED, flags_in, with_flag
 from llmlat.measure.protocol.schedule import is_open_ended
 from llmlat.measure.protocol.warmup import keep_warm_up
+from llmlat.measure.resuming import OnRequest, progress_bar
 
 log = logging.getLogger(__name__)
-
-OnRequest = Callable[[Request, pd.DataFrame], None]
 
 UNCOUNTED = "uncounted_tokens"
 """A flag of what the server tells: measuring the request again would not take it away."""
@@ -84,11 +83,8 @@ class Measuring:
         """Measure everything, and what comes to it on the way."""
         pending = self._agenda.pending()
         self._warm_up(pending)
-        # tqdm's monitor would wake a thread beside the measurement.
-        tqdm.monitor_interval = 0
         self._began_s = time.monotonic()
-        total = sum(request.max_new_tokens for request in pending)
-        with tqdm(total=total, desc="measuring", unit="tok", disable=None, dynamic_ncols=True) as progress:
+        with progress_bar(pending) as progress:
             for block in self._blocks(pending):
                 progress.total = max(progress.total, progress.n + sum(r.max_new_tokens for r in block))
                 self._measure(block, progress)
