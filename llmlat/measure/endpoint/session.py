@@ -79,7 +79,10 @@ def _run_session(
 ) -> None:
     """Find out what the server takes, and measure what is on the agenda."""
     takes = _ask_capabilities(config, plan)
-    counts, notices = _prompt_counts(plan, config.model, takes)
+    counts = PromptCounts(plan, None if takes.counts_prompts else tokenizer_count(plan, config.model))
+    notices = _notices(plan, config.model, takes)
+    for notice in notices:
+        log.warning(notice)
     session_id = dataset.add_session(
         {
             **describe_host(),
@@ -117,19 +120,15 @@ def _ask_capabilities(config: Config, plan: EndpointPlan) -> Capabilities:
     return takes
 
 
-def _prompt_counts(
-    plan: EndpointPlan, model: ModelConfig, takes: Capabilities
-) -> tuple[PromptCounts, list[str]]:
-    """Return what knows the prompts' tokens, and a line that says so where it is not the server."""
-    if takes.counts_prompts:
-        return PromptCounts(plan), []
-    counts = PromptCounts(plan, tokenizer_count(plan, model))
-    notice = (
-        f"The server does not tell how many tokens a prompt has: they are counted with the tokenizer of "
-        f"{model.name} (model.tokenizer={model.tokenizer}), and {plan.model} may count otherwise."
-    )
-    log.warning(notice)
-    return counts, [notice]
+def _notices(plan: EndpointPlan, model: ModelConfig, takes: Capabilities) -> list[str]:
+    """Return what the results must not be read without, a line each."""
+    notices = []
+    if not takes.counts_prompts:
+        notices.append(
+            f"The server does not tell how many tokens a prompt has: they are counted with the tokenizer of "
+            f"{model.name} (model.tokenizer={model.tokenizer}), and {plan.model} may count otherwise."
+        )
+    return notices
 
 
 def _close_session(
