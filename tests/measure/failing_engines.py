@@ -8,6 +8,11 @@ import torch
 from llmlat.measure.engines.eager import EagerEngine
 
 
+def failing(name, *more):
+    """Return the overrides that measure with one of these engines, and without a warm-up."""
+    return (f"engine._target_=failing_engines.{name}", "engine.name=failing", "collect.warmup=0", *more)
+
+
 class AtToken(EagerEngine):
     """Calls `strike` before token `at_token` of request `at_request`, counted from 0 and without warm-up."""
 

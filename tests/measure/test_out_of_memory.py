@@ -5,45 +5,24 @@ import logging
 import resource
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
 import torch
+from failing_engines import failing
 
-from llmlat.dataset import Dataset
 from llmlat.errors import DatasetError, MeasurementError
 from llmlat.measure.cells import Cell
-from llmlat.measure.plan import make_plan
+from llmlat.measure.machine.device import is_out_of_memory
 from llmlat.measure.protocol.memory import Misfits, memory_state, wanted_bytes
-from llmlat.measure.session import measure
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, compose, tiny):
-    """Return a function that measures five prompts in a folder of this test's own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(__file__.rpartition("/")[0])
-    (tmp_path / "p.txt").write_text("One\nTwo words\nAnd three words here\nFour\nFive it is\n")
-    ours = ["prompt_set=file", "prompt_set.path=p.txt", "prompt_set.max_new_tokens=4", "collect.warmup=0"]
-
-    def measured(*overrides):
-        config = compose(*tiny, *ours, "collect.telemetry_interval_ms=0", "device=cpu", *overrides)
-        return measure(config, make_plan(config), {}, lambda *_: None)
-
-    return measured
-
-
-def failing(name, *settings):
-    return (f"engine._target_=failing_engines.{name}", "engine.name=failing", *settings)
-
-
-def only_dataset():
-    from pathlib import Path
-
-    (folder,) = Path("outputs/datasets").iterdir()
-    return Dataset(folder)
+def run(run):
+    return partial(run, "collect.warmup=0", "collect.telemetry_interval_ms=0")
 
 
 # --- what an allocator says ---------------------------------------------
@@ -74,6 +53,31 @@ def test_torch_itself_says_what_it_wanted():
 def test_the_memory_there_is():
     state = memory_state(CPU)
     assert 0 < state["memory_peak_bytes"] < state["memory_total_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (MemoryError(), True),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:128] DefaultCPUAllocator: can't allocate memory: you tried"
+            ),
+            True,
+        ),
+        (RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (OSError(28, "No space left on device"), False),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (ValueError("out of memory"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_what_running_out_of_memory_looks_like(error, is_memory):
+    assert is_out_of_memory(error) is is_memory
 
 
 # --- what is larger ---------------------------------------------
@@ -184,7 +188,7 @@ def test_a_second_run_tries_nothing_again_until_the_record_is_deleted(run, caplo
 
 
 @pytest.mark.parametrize("warmup", ["0", "3", "auto"])
-def test_where_nothing_fits(run, warmup):
+def test_where_nothing_fits(run, only_dataset, warmup):
     with pytest.raises(MeasurementError) as caught:
         run(*failing("NeverFits", f"collect.warmup={warmup}"))
     message = str(caught.value)
