@@ -19,7 +19,7 @@ from llmlat.measure.endpoint.settings import is_endpoint
 from llmlat.measure.engines.plugged import check_settings, sources_sha256
 from llmlat.measure.identity import identify_settings
 from llmlat.measure.machine.device import pick_device
-from llmlat.measure.machine.environment import MEASURING_PACKAGES, hardware, settings
+from llmlat.measure.machine.environment import DECIDING_PACKAGES, hardware, speed_variables
 from llmlat.measure.machine.host import versions
 from llmlat.measure.models.load import quiet_libraries
 from llmlat.measure.models.sources import ModelSource, find_model
@@ -135,6 +135,6 @@ def _identify(
         # Only where there are any: the keys of llmlat's own engines do not change with it.
         **({"engine_sources_sha256": sources} if (sources := sources_sha256(engines)) else {}),
         "hardware": hardware(device),
-        "versions": versions(MEASURING_PACKAGES),
-        "environment": settings(),
+        "versions": versions(DECIDING_PACKAGES),
+        "environment": speed_variables(),
     }

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import resource
 import sys
 from dataclasses import replace
 from functools import partial
@@ -10,7 +9,7 @@ from functools import partial
 import pandas as pd
 import pytest
 import torch
-from failing_engines import failing
+from failing_engines import failing, memory_left
 
 from llmlat.errors import DatasetError, MeasurementError
 from llmlat.measure.cells import Cell
@@ -215,16 +214,9 @@ def test_a_warm_up_that_does_not_fit_takes_another_request(run, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_the_address_space_ends_for_real(run):
     """Logits of 8192 sequences take a gigabyte that the process may not have."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20, before[1]))
-    try:
-        dataset = run(
-            "collect.interleave.batch_size=[1,8192]", "prompt_set.limit=2", "prompt_set.max_new_tokens=2"
-        )
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+    sizes = ("collect.interleave.batch_size=[1,8192]", "prompt_set.limit=2", "prompt_set.max_new_tokens=2")
+    with memory_left(600 * 2**20):
+        dataset = run(*sizes)
     assert {entry["batch_size"] for entry in dataset.skipped()} == {8192}
     assert dataset.skipped()[0]["reason"] == "out_of_memory"
     assert max(entry["wanted_bytes"] or 0 for entry in dataset.skipped()) > 2**20

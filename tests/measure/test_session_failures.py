@@ -2,12 +2,11 @@
 
 import gc
 import logging
-import resource
 import weakref
 
 import pandas as pd
 import pytest
-from failing_engines import failing
+from failing_engines import failing, memory_left
 
 from llmlat.errors import ConfigError, MeasurementError, ModelError
 from llmlat.measure import generators as generators_module
@@ -80,15 +79,8 @@ def test_an_interrupt_while_loading(run, only_dataset, monkeypatch):
 
 def test_out_of_memory_while_loading_for_real(run):
     """The address space ends before the weights do; torch's own allocator says so."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 256 * 2**20, before[1]))
-    try:
-        with pytest.raises(ModelError) as caught:
-            run("model.architecture.hidden_size=16384", "model.architecture.intermediate_size=65536")
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+    with memory_left(256 * 2**20), pytest.raises(ModelError) as caught:
+        run("model.architecture.hidden_size=16384", "model.architecture.intermediate_size=65536")
     message = str(caught.value)
     assert message.startswith("model=mistral-mini: out of memory on cpu while loading it")
     assert "\n" not in message
