@@ -110,6 +110,16 @@ def test_creating_a_dataset_again_keeps_it(tmp_path, token_rows, identity):
     assert again.provenance["n_requests"] == 2
 
 
+def test_a_session_ends_with_what_it_skipped_itself(dataset):
+    session_id = dataset.add_session({"notices": []})
+    for skipped_by in (0, session_id, session_id):
+        dataset.skip({"request_id": 5 + len(dataset.skipped()), "session_id": skipped_by})
+    dataset.end_session(session_id, retries={"requests": 3})
+    earlier, ended = dataset.provenance["sessions"]
+    assert earlier == {"notices": []}
+    assert ended == {"notices": [], "retries": {"requests": 3}, "skipped": 2, "finished": True}
+
+
 # --- shared ---------------------------------------------
 
 
