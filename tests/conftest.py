@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,7 +161,10 @@ def complete_dataset(tmp_path: Path, token_rows: Callable[..., pd.DataFrame]) ->
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """Run `python -m llmlat` in an empty folder: `cli.run()` to its end, `cli.start()` to meddle with."""
+    """Run `python -m llmlat` in an empty folder: `cli.run()` to its end, `cli.start()` to meddle with.
+
+    `cli.wait_for_requests()` waits until so many requests are on disk.
+    """
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -184,7 +188,14 @@ def cli(tmp_path: Path) -> Iterator[SimpleNamespace]:
         output, errors = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
-    yield SimpleNamespace(start=start, run=run, folder=tmp_path)
+    def wait_for_requests(process: subprocess.Popen[str], n: int) -> None:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("outputs/datasets/*/rows/request-*.parquet"))) < n:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    yield SimpleNamespace(start=start, run=run, wait_for_requests=wait_for_requests, folder=tmp_path)
     for process in started:
         if process.poll() is None:
             process.kill()

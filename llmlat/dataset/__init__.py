@@ -8,14 +8,13 @@ A dataset is a folder named by its key, a hash of everything that decides the me
         rows/warmup-0000.parquet        a file a session that warmed up
         rows/_partial-000007.parquet    the rows of a request that broke off
         rows/_flagged-000007-0.parquet  a try of a request that was measured again
-        skipped/request-000007.json     a request that does not fit into memory
+        skipped/request-000007.json     a request that was not measured, and why
         telemetry/session-0000.parquet  what a session sampled of the machine
 
 Readers of rows/ pass over names that begin with an underscore. Every file appears whole or not at all: it
 is written under a temporary name and renamed.
 """
 
-import hashlib
 import json
 import logging
 import re
@@ -30,6 +29,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from llmlat.dataset.files import write_atomically, write_frame, write_json
+from llmlat.dataset.provenance import KEY_LENGTH, PROVENANCE, key_of, read_provenance
 from llmlat.dataset.row_files import check_rows, read_rows, write_rows
 from llmlat.errors import DatasetError
 
@@ -37,16 +37,8 @@ __all__ = ["KEY_LENGTH", "Dataset", "DatasetState", "key_of", "write_atomically"
 
 log = logging.getLogger(__name__)
 
-KEY_LENGTH = 16
-
 DatasetState = tuple[tuple[str, int, int], ...]
 """The files of rows: of each its path, its size in bytes, and when it was written, in ns."""
-
-
-def key_of(identity: Mapping[str, Any]) -> str:
-    """Return the key of a measurement: the start of the SHA-256 of its identity as canonical JSON."""
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,7 @@ class Dataset:
             Whether those make the dataset complete. Where the protocol decides as it goes, `finish` does.
         """
         dataset = cls(root / key_of(identity))
-        path = dataset.folder / "provenance.json"
+        path = dataset.folder / PROVENANCE
         if not path.is_file():
             with suppress(OSError):  # writing will say what is wrong
                 dataset.folder.mkdir(parents=True, exist_ok=True)
@@ -110,26 +102,11 @@ class Dataset:
         DatasetError
             Where it is missing, unreadable, or belongs to another key.
         """
-        path = self.folder / "provenance.json"
-        try:
-            provenance: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            measured = {field: provenance[field] for field in ("key", "identity", "n_requests", "sessions")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-            raise DatasetError(
-                f"dataset={self.folder}: {path.name} is missing or unreadable ({reason}); "
-                "name a folder under outputs/datasets/ that a run has made."
-            ) from error
-        if measured["key"] != self.key or key_of(measured["identity"]) != self.key:
-            raise DatasetError(
-                f"dataset={self.folder}: its provenance belongs to key {measured['key']}, not to "
-                f"{self.key}; give the folder its own name back, or measure again."
-            )
-        return provenance
+        return read_provenance(self.folder)
 
     @property
     def is_complete(self) -> bool:
-        """Whether every request was measured or does not fit, and no more are to come."""
+        """Whether every request was measured or skipped, and no more are to come."""
         provenance = self.provenance
         return self.is_finished and len(self.accounted_requests()) >= int(provenance["n_requests"])
 
@@ -153,12 +130,13 @@ class Dataset:
         -------
         list of dict
             `request_id`, `prompt_ids`, `engine`, `batch_size`, `num_beams`, `prompt_tokens`,
-            `max_new_tokens`, `reason` (`out_of_memory` or `larger_than_one_that_did_not_fit`), `at_token`,
-            `wanted_bytes`, `memory_total_bytes`, `memory_peak_bytes`, `because_of` (the request that did not
-            fit) and `session_id`; null where it is not known.
+            `max_new_tokens`, `reason` (`out_of_memory`, `larger_than_one_that_did_not_fit` or
+            `not_answered`), `at_token`, `wanted_bytes`, `memory_total_bytes`, `memory_peak_bytes`,
+            `because_of` (the request that did not fit) and `session_id`; null where it is not known. Of one
+            that a server did not answer also `why` and `attempts`.
         """
         paths = sorted((self.folder / "skipped").glob("request-*.json"))
-        return [_read_json(path) for path in paths]
+        return [_read_skipped(path) for path in paths]
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -188,9 +166,14 @@ class Dataset:
         sessions[session_id] |= known
         self.update(sessions=sessions)
 
+    def end_session(self, session_id: int, **known: Any) -> None:
+        """Add what a session knows at its end, however it ends: what it skipped, and whether that was all."""
+        n_skipped = sum(entry["session_id"] == session_id for entry in self.skipped())
+        self.update_session(session_id, **known, skipped=n_skipped, finished=self.is_complete)
+
     def update(self, **known: Any) -> None:
         """Add what became known of the measurement as it went."""
-        write_json(self.folder / "provenance.json", {**self.provenance, **known})
+        write_json(self.folder / PROVENANCE, {**self.provenance, **known})
 
     def finish(self, n_requests: int, **known: Any) -> None:
         """Say that these requests are all: with them on disk, the dataset is complete."""
@@ -271,7 +254,7 @@ def _request_ids(folder: Path, suffix: str) -> set[int]:
     return {int(match[1]) for match in names if match}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_skipped(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return {**content, "request_id": int(content["request_id"])}

@@ -10,7 +10,6 @@ import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ import pandas as pd
 import torch
 
 from llmlat.measure.engines import Decoder, Engine
-from llmlat.measure.prompts import WARMUP_REQUEST_ID, Request
+from llmlat.measure.prompts import Request
 from llmlat.measure.rows import rows_of
 from llmlat.measure.timers import Timer
 from llmlat.records import COLUMN, DECODE, PREFILL
@@ -117,14 +116,13 @@ class Collector:
 
     def warm_up(self, request: Request, n_tokens: int, engine: Engine, decoder: Decoder) -> pd.DataFrame:
         """Generate `n_tokens` tokens from a request's prompts and return their rows, marked as warm-up."""
-        warmup = replace(request, request_id=WARMUP_REQUEST_ID, repetition=0, max_new_tokens=n_tokens)
-        return self._measure(warmup, engine, decoder)
+        return self._measure(request.as_warm_up(n_tokens), engine, decoder)
 
     def _measure(self, request: Request, engine: Engine, decoder: Decoder) -> pd.DataFrame:
         steps: list[torch.Tensor] = []
         try:
             with torch.inference_mode(), paused_garbage_collection():
-                decoder.begin(len(request.prompts), request.max_new_tokens, _seed_of(self.seed, request))
+                decoder.begin(len(request.prompts), request.max_new_tokens, request.draw_seed(self.seed))
                 self._generate(request, engine, decoder, steps)
         except BaseException as error:
             raise RequestBrokenOffError(request, self._rows(request, decoder, steps)) from error
@@ -170,7 +168,3 @@ class Collector:
         is_first = np.array([shape not in self._visited for shape in shapes], dtype=bool)
         self._visited.update(shapes)
         return is_first
-
-
-def _seed_of(seed: int, request: Request) -> int:
-    return int(np.random.SeedSequence([seed, request.request_id + 1]).generate_state(1)[0])

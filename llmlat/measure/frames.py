@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from llmlat.measure.prompts import WARMUP_REQUEST_ID, Request
+from llmlat.measure.prompts import Request
 from llmlat.records import COLUMN, Column
 
 
@@ -20,7 +20,7 @@ def request_columns(request: Request) -> dict[str, Any]:
         "temperature": cell.temperature,
         "top_k": cell.top_k,
         "top_p": cell.top_p,
-        "is_warmup": request.request_id == WARMUP_REQUEST_ID,
+        "is_warmup": request.is_warm_up,
     }
 
 

@@ -4,12 +4,10 @@ Files, telemetry, progress and tracking come between requests, never within one.
 """
 
 import gc
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from llmlat.config import Config
 from llmlat.dataset import Dataset
@@ -21,12 +19,9 @@ from llmlat.measure.prompts import Request
 from llmlat.measure.protocol.agenda import Agenda
 from llmlat.measure.protocol.memory import Misfits
 from llmlat.measure.protocol.retries import NOT_SETTLED, Retries, with_flag
-from llmlat.measure.protocol.warmup import OTHER_CELL_STEPS, WarmUp, fixed, not_settled_line, settle
+from llmlat.measure.protocol.warmup import WarmUp, keep_warm_up, warm_cell
+from llmlat.measure.resuming import OnRequest, progress_bar
 from llmlat.measure.telemetry import Telemetry
-
-log = logging.getLogger(__name__)
-
-OnRequest = Callable[[Request, pd.DataFrame], None]
 
 
 class Measuring:
@@ -74,11 +69,8 @@ class Measuring:
         """Measure everything, and what comes to it on the way."""
         pending = self._agenda.pending()
         self._warm_up(pending)
-        # tqdm's monitor would wake a thread beside the measurement.
-        tqdm.monitor_interval = 0
         expected = {request.request_id for request in pending}
-        total = sum(request.max_new_tokens for request in pending)
-        with tqdm(total=total, desc="measuring", unit="tok", disable=None, dynamic_ncols=True) as progress:
+        with progress_bar(pending) as progress:
             for block in self._agenda.blocks(self._seconds):
                 progress.total += sum(r.max_new_tokens for r in block if r.request_id not in expected)
                 for request in block:
@@ -150,7 +142,8 @@ class Measuring:
                 warm_up = warm_up or described
                 break
         if warm_up is not None:
-            self._keep_warm_up(pd.concat(parts, ignore_index=True), warm_up)
+            rows = self._telemetry.annotate(pd.concat(parts, ignore_index=True))
+            self._is_settled = keep_warm_up(self._dataset, self._collector.session_id, rows, warm_up)
 
     def _fitting(self, pending: list[Request], cell: Cell) -> Iterator[Request]:
         """Yield the requests of a cell that are not known to be too large."""
@@ -162,27 +155,7 @@ class Measuring:
         def generate(n_tokens: int) -> pd.DataFrame:
             return self._collector.warm_up(request, n_tokens, engine, decoder)
 
-        if self._collect.warmup == "auto" and is_first:
-            return settle(generate, self._collect, request.max_new_tokens)
-        is_fixed = self._collect.warmup != "auto"
-        n_tokens = int(self._collect.warmup) if is_fixed else min(OTHER_CELL_STEPS, request.max_new_tokens)
-        rows = generate(n_tokens)
-        return rows, fixed(rows, n_tokens)
-
-    def _keep_warm_up(self, rows: pd.DataFrame, warm_up: WarmUp) -> None:
-        session_id = self._collector.session_id
-        self._dataset.append_warmup(session_id, self._telemetry.annotate(rows))
-        self._dataset.update_session(session_id, warmup=warm_up.describe())
-        self._is_settled = warm_up.settled is not False
-        if not self._is_settled:
-            log.warning(not_settled_line(warm_up))
-        elif warm_up.settled:
-            log.info(
-                f"Warmed up for {warm_up.seconds:.1f} s, {warm_up.n_tokens} tokens; settled after "
-                f"{warm_up.settled_after_tokens}. At first a token took {warm_up.start_ratio:.2f} times as "
-                "long.",
-                extra={"is_routine": True},
-            )
+        return warm_cell(generate, self._collect, request.max_new_tokens, is_first=is_first)
 
 
 def _start_ns(rows: pd.DataFrame) -> int:

@@ -3,7 +3,6 @@
 Everything that can be wrong with a config is found out here, before anything is loaded.
 """
 
-import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -18,16 +17,16 @@ from llmlat.measure.cells import engine_settings, plan_cells
 from llmlat.measure.decoding import check_cell
 from llmlat.measure.endpoint.settings import is_endpoint
 from llmlat.measure.engines.plugged import check_settings, sources_sha256
+from llmlat.measure.identity import identify_settings
 from llmlat.measure.machine.device import pick_device
-from llmlat.measure.machine.environment import MEASURING_PACKAGES, hardware, settings
+from llmlat.measure.machine.environment import DECIDING_PACKAGES, hardware, speed_variables
 from llmlat.measure.machine.host import versions
 from llmlat.measure.models.load import quiet_libraries
 from llmlat.measure.models.sources import ModelSource, find_model
 from llmlat.measure.models.tokenizers import make_tokenizer
 from llmlat.measure.prompts import Request, plan_requests
-from llmlat.measure.protocol.schedule import check_collect, deciding, planned
+from llmlat.measure.protocol.schedule import check_collect, planned
 from llmlat.measure.telemetry import check_telemetry
-from llmlat.records import ROWS_VERSION
 
 
 @dataclass(frozen=True)
@@ -91,9 +90,8 @@ def make_plan(config: Config) -> Plan:
     max_context = int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
     single_pass = plan_requests(config.prompt_set, cells, tokenizer, max_context)
     requests = planned(single_pass, config.collect, config.seed)
-    return Plan(
-        device, source, single_pass, requests, engines, identify(config, source, single_pass, engines, device)
-    )
+    identity = _identify(config, source, single_pass, engines, device)
+    return Plan(device, source, single_pass, requests, engines, identity)
 
 
 def _check_engine(engine: dict[str, Any], device: torch.device, quantization: QuantizationName) -> None:
@@ -113,7 +111,7 @@ def _check_engine(engine: dict[str, Any], device: torch.device, quantization: Qu
         found.check(device, quantization)
 
 
-def identify(
+def _identify(
     config: Config,
     source: ModelSource,
     single_pass: list[Request],
@@ -121,12 +119,11 @@ def identify(
     device: torch.device,
 ) -> dict[str, Any]:
     """Return everything that decides the measurement, JSON-serialisable."""
-    fed = json.dumps([asdict(request) for request in single_pass], sort_keys=True)
     architecture = source.hf_config.to_dict()
     for volatile in ("_name_or_path", "transformers_version", "dtype"):
         architecture.pop(volatile, None)
     return {
-        "rows": ROWS_VERSION,
+        **identify_settings(config, [asdict(request) for request in single_pass]),
         "model": source.name,
         "stand_in_for": source.stand_in_for,
         "weights": source.weights,
@@ -137,12 +134,7 @@ def identify(
         "interleaved_engines": {name: engines[name] for name in engines if name != config.engine["name"]},
         # Only where there are any: the keys of llmlat's own engines do not change with it.
         **({"engine_sources_sha256": sources} if (sources := sources_sha256(engines)) else {}),
-        "decoding": asdict(config.decoding),
-        "prompt_set": config.prompt_set.name,
-        "requests_sha256": hashlib.sha256(fed.encode()).hexdigest(),
-        "collect": deciding(config.collect),
-        "seed": config.seed,
         "hardware": hardware(device),
-        "versions": versions(MEASURING_PACKAGES),
-        "environment": settings(),
+        "versions": versions(DECIDING_PACKAGES),
+        "environment": speed_variables(),
     }

@@ -1,7 +1,10 @@
 """Requests: prompts counted as the model is fed them, and planned in order."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from llmlat.config import Batching, PromptSetConfig
 from llmlat.errors import ConfigError
@@ -46,6 +49,31 @@ class Request:
     def name(self) -> str:
         """The prompts, as a person is told of them."""
         return ", ".join(dict.fromkeys(self.prompt_ids))
+
+    @property
+    def is_warm_up(self) -> bool:
+        """Whether it is generated to warm up, and does not count."""
+        return self.request_id == WARMUP_REQUEST_ID
+
+    def as_warm_up(self, n_tokens: int) -> "Request":
+        """Return a request that generates so many tokens from the same prompts, and does not count."""
+        return replace(self, request_id=WARMUP_REQUEST_ID, repetition=0, max_new_tokens=n_tokens)
+
+    def draw_seed(self, seed: int) -> int:
+        """Return what seeds its draws under the seed of the run: a resumed request draws the same."""
+        return int(np.random.SeedSequence([seed, self.request_id + 1]).generate_state(1)[0])
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a record of it says where it was not measured: see `llmlat.dataset.Dataset.skipped`."""
+        return {
+            "request_id": self.request_id,
+            "prompt_ids": list(dict.fromkeys(self.prompt_ids)),
+            "engine": self.cell.engine,
+            "batch_size": self.cell.batch_size,
+            "num_beams": self.cell.num_beams,
+            "prompt_tokens": self.prompt_tokens,
+            "max_new_tokens": self.max_new_tokens,
+        }
 
 
 def plan_requests(

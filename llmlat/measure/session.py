@@ -17,12 +17,11 @@ from llmlat.measure.machine.device import is_out_of_memory
 from llmlat.measure.machine.device_lock import alone_on
 from llmlat.measure.machine.environment import describe_session, mark_cost_ns
 from llmlat.measure.machine.neighbours import notice_foreign_processes
-from llmlat.measure.measuring import Measuring, OnRequest
+from llmlat.measure.measuring import Measuring
 from llmlat.measure.plan import Plan
-from llmlat.measure.prompts import WARMUP_REQUEST_ID
 from llmlat.measure.protocol.agenda import Agenda
 from llmlat.measure.protocol.memory import OUT_OF_MEMORY
-from llmlat.measure.protocol.schedule import is_open_ended
+from llmlat.measure.resuming import OnRequest, holding_dataset, kept_line
 from llmlat.measure.telemetry import Telemetry, open_telemetry
 from llmlat.measure.timers import make_timer
 from llmlat.measure.wording import announce, misfit_line
@@ -62,14 +61,8 @@ def measure(
     KeyboardInterrupt
         After Ctrl-C, saying what is kept and how to resume.
     """
-    dataset = Dataset.create(
-        Path(config.datasets_dir),
-        plan.identity,
-        len(plan.requests),
-        is_finished=not is_open_ended(config.collect),
-    )
-    with dataset.alone():
-        _measure_pending(config, plan, resolved_config, dataset, on_request, folder)
+    with holding_dataset(config, plan) as (dataset, agenda):
+        _measure_pending(config, plan, resolved_config, dataset, agenda, on_request, folder)
     return dataset
 
 
@@ -88,11 +81,11 @@ def _measure_pending(
     plan: Plan,
     resolved_config: dict[str, Any],
     dataset: Dataset,
+    agenda: Agenda,
     on_request: OnRequest,
     folder: Path,
 ) -> None:
     """Measure the requests that are not yet on disk, keeping what there is when that breaks off."""
-    agenda = Agenda(plan, config.collect, config.seed, dataset)
     pending = agenda.pending()
     announce(config, plan, dataset, len(agenda.requests), pending)
     if not pending:
@@ -107,10 +100,10 @@ def _measure_pending(
             }
             _run_session(config, plan, dataset, session, agenda, on_request)
     except RequestBrokenOffError as error:
-        _keep_and_explain(error, dataset, len(agenda.requests))
+        _keep_and_explain(error, dataset, agenda)
     except KeyboardInterrupt as interrupt:
         traceback.clear_frames(interrupt.__traceback__)
-        raise KeyboardInterrupt(_kept(dataset, len(agenda.requests))) from interrupt
+        raise KeyboardInterrupt(kept_line(dataset, agenda)) from interrupt
     finally:
         if plan.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -165,14 +158,11 @@ def _close_session(
     samples = telemetry.samples()
     if len(samples):
         dataset.append_telemetry(session_id, samples)
-    skipped = [entry for entry in dataset.skipped() if entry["session_id"] == session_id]
-    dataset.update_session(
+    dataset.end_session(
         session_id,
         telemetry=telemetry.describe(),
         retries=measuring.retries.describe(),
         preparations=preparations,
-        skipped=len(skipped),
-        finished=dataset.is_complete,
     )
 
 
@@ -189,22 +179,16 @@ def _report_skipped(dataset: Dataset) -> None:
         )
 
 
-def _kept(dataset: Dataset, n_requests: int) -> str:
-    kept = f"{len(dataset.completed_requests())} of {n_requests} requests are kept in {dataset.folder}"
-    return f"{kept}; run the same command to resume there"
-
-
-def _keep_and_explain(error: RequestBrokenOffError, dataset: Dataset, n_requests: int) -> None:
+def _keep_and_explain(error: RequestBrokenOffError, dataset: Dataset, agenda: Agenda) -> None:
     """Keep the rows of a broken-off request, and raise what a person should see."""
     request, cause = error.request, error.__cause__
-    is_warmup = request.request_id == WARMUP_REQUEST_ID
-    what = "the warm-up" if is_warmup else f"request {request.request_id}"
+    what = "the warm-up" if request.is_warm_up else f"request {request.request_id}"
     # The frames hold the model, and a sweep holds the exception while its next job loads another model.
     for link in (error, cause):
         traceback.clear_frames(link.__traceback__ if link else None)
-    if len(error.rows) and not is_warmup:
+    if len(error.rows) and not request.is_warm_up:
         dataset.keep_partial(request.request_id, error.rows)
-    kept = _kept(dataset, n_requests)
+    kept = kept_line(dataset, agenda)
     if isinstance(cause, KeyboardInterrupt):
         raise KeyboardInterrupt(kept) from error
     if cause is not None and is_out_of_memory(cause):

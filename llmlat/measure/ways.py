@@ -6,33 +6,14 @@ is used is imported, so that nothing of torch is loaded to measure a server.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import Any
 
 from llmlat.config import Config
 from llmlat.dataset import Dataset
 from llmlat.measure.endpoint.settings import is_endpoint
-from llmlat.measure.prompts import Request
+from llmlat.measure.resuming import MeasuringPlan, OnRequest
 
-OnRequest = Callable[[Request, pd.DataFrame], None]
 Measure = Callable[[OnRequest], Dataset]
-
-
-class MeasuringPlan(Protocol):
-    """What every plan tells."""
-
-    @property
-    def n_steps(self) -> int:
-        """Steps that the requests take."""
-
-    @property
-    def requests(self) -> list[Request]:
-        """What is measured in any case, in order."""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Everything that decides the measurement; its hash is the dataset's key."""
 
 
 def plan_measuring(config: Config, resolved: dict[str, Any], folder: Path) -> tuple[MeasuringPlan, Measure]:

@@ -10,6 +10,7 @@ from llmlat.measure.machine.environment import device_name
 from llmlat.measure.plan import Plan
 from llmlat.measure.prompts import Request
 from llmlat.measure.protocol.schedule import n_repetitions, wanted_half_width
+from llmlat.measure.resuming import say_measured, say_resumed
 
 log = logging.getLogger(__name__)
 
@@ -20,16 +21,14 @@ def announce(config: Config, plan: Plan, dataset: Dataset, n_requests: int, pend
         log.warning(notice)
     what = _what(config, plan, n_requests)
     if not pending:
-        log.info(f"Already measured: {what}. Using dataset {dataset.key}.", extra={"is_routine": True})
+        say_measured(dataset, what)
         return
     seconds = estimate_seconds(plan.source.hf_config, pending, config.quantization.name, plan.device.type)
     seconds += warm_up_seconds(config.collect)
     log.info(f"Measuring {what}; roughly {duration(seconds)} after loading{_open_end(config.collect)}.")
     if n_repetitions(config.collect) > config.collect.repetitions:
         log.info(f"collect.until_ci takes {n_repetitions(config.collect)} repetitions at least.")
-    n_done = len(dataset.accounted_requests())
-    if n_done:
-        log.info(f"Resuming dataset {dataset.key}: {n_done} requests are on disk.")
+    say_resumed(dataset)
 
 
 def misfit_line(entry: dict[str, Any], n_larger: int) -> str:

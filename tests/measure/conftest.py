@@ -2,19 +2,23 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import MistralConfig, PreTrainedModel
 
-from llmlat.config import QuantizationName
+from llmlat.config import Config, QuantizationName
+from llmlat.dataset import Dataset
 from llmlat.measure.cells import Cell
 from llmlat.measure.collect import set_aside_from_garbage_collection
 from llmlat.measure.engines import decode_step
 from llmlat.measure.models.load import load_model
 from llmlat.measure.models.sources import ModelSource
+from llmlat.measure.plan import make_plan
 from llmlat.measure.prompts import Request
+from llmlat.measure.session import measure
 
 torch.set_num_threads(1)
 
@@ -95,3 +99,40 @@ def random_model() -> Callable[..., PreTrainedModel]:
         return load_model(source, quantization, CPU, seed)
 
     return load
+
+
+@pytest.fixture
+def config_of(
+    compose: Callable[..., Config], tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Config]:
+    """Return a function that composes five prompts, the third the longest, in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.txt").write_text("One\nTwo words\nAnd three words here\nFour\nFive it is\n")
+
+    def composed(*overrides: str) -> Config:
+        ours = ["prompt_set=file", "prompt_set.path=p.txt", "prompt_set.max_new_tokens=4", "collect.warmup=3"]
+        return compose(*tiny, *ours, "device=cpu", *overrides)
+
+    return composed
+
+
+@pytest.fixture
+def run(config_of: Callable[..., Config]) -> Callable[..., Dataset]:
+    """Return a function that measures it, and returns the dataset."""
+
+    def measured(*overrides: str, on_request: Callable[..., None] = lambda request, rows: None) -> Dataset:
+        config = config_of(*overrides)
+        return measure(config, make_plan(config), {"seed": config.seed}, on_request)
+
+    return measured
+
+
+@pytest.fixture
+def only_dataset() -> Callable[[], Dataset]:
+    """Return a function that finds what a run left that did not return."""
+
+    def found() -> Dataset:
+        (folder,) = Path("outputs/datasets").iterdir()
+        return Dataset(folder)
+
+    return found

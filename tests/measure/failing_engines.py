@@ -2,10 +2,29 @@
 
 import resource
 import time
+from contextlib import contextmanager
 
 import torch
 
 from llmlat.measure.engines.eager import EagerEngine
+
+
+def failing(name, *more):
+    """Return the overrides that measure with one of these engines, and without a warm-up."""
+    return (f"engine._target_=failing_engines.{name}", "engine.name=failing", "collect.warmup=0", *more)
+
+
+@contextmanager
+def memory_left(n_bytes):
+    """Let this process's address space end so many bytes beyond what it uses now."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 class AtToken(EagerEngine):
@@ -57,14 +76,8 @@ class HostOutOfMemory(AtToken):
     """Makes this process's memory end, and lets torch's own allocator meet the end."""
 
     def strike(self):
-        before = resource.getrlimit(resource.RLIMIT_AS)
-        with open("/proc/self/statm") as file:
-            used = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20, before[1]))
-        try:
+        with memory_left(64 * 2**20):
             torch.empty(2**30, dtype=torch.uint8).fill_(1)
-        finally:
-            resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 class Broken(AtToken):

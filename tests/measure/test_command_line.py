@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 
 import pandas as pd
 import pytest
@@ -23,14 +22,6 @@ def command(tiny):
         f"collect.repetitions={REQUESTS // 12}",
         f"prompt_set.max_new_tokens={TOKENS}",
     ]
-
-
-def wait_for_requests(process, folder, n):
-    deadline = time.monotonic() + 60
-    while len(list(folder.glob("outputs/datasets/*/rows/request-*.parquet"))) < n:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def only_dataset(folder):
@@ -60,7 +51,7 @@ def assert_resumed(dataset):
 
 def test_killed_in_the_middle_then_resumed(cli, command):
     process = cli.start(*command, PYTHONPATH=ENGINES)
-    wait_for_requests(process, cli.folder, 5)
+    cli.wait_for_requests(process, 5)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -82,7 +73,7 @@ def test_killed_in_the_middle_then_resumed(cli, command):
 
 def test_interrupted_in_the_middle(cli, command):
     process = cli.start(*command, PYTHONPATH=ENGINES)
-    wait_for_requests(process, cli.folder, 5)
+    cli.wait_for_requests(process, 5)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors

@@ -2,48 +2,26 @@
 
 import json
 import logging
-import resource
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
 import torch
+from failing_engines import failing, memory_left
 
-from llmlat.dataset import Dataset
 from llmlat.errors import DatasetError, MeasurementError
 from llmlat.measure.cells import Cell
-from llmlat.measure.plan import make_plan
+from llmlat.measure.machine.device import is_out_of_memory
 from llmlat.measure.protocol.memory import Misfits, memory_state, wanted_bytes
-from llmlat.measure.session import measure
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, compose, tiny):
-    """Return a function that measures five prompts in a folder of this test's own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(__file__.rpartition("/")[0])
-    (tmp_path / "p.txt").write_text("One\nTwo words\nAnd three words here\nFour\nFive it is\n")
-    ours = ["prompt_set=file", "prompt_set.path=p.txt", "prompt_set.max_new_tokens=4", "collect.warmup=0"]
-
-    def measured(*overrides):
-        config = compose(*tiny, *ours, "collect.telemetry_interval_ms=0", "device=cpu", *overrides)
-        return measure(config, make_plan(config), {}, lambda *_: None)
-
-    return measured
-
-
-def failing(name, *settings):
-    return (f"engine._target_=failing_engines.{name}", "engine.name=failing", *settings)
-
-
-def only_dataset():
-    from pathlib import Path
-
-    (folder,) = Path("outputs/datasets").iterdir()
-    return Dataset(folder)
+def run(run):
+    return partial(run, "collect.warmup=0", "collect.telemetry_interval_ms=0")
 
 
 # --- what an allocator says ---------------------------------------------
@@ -74,6 +52,31 @@ def test_torch_itself_says_what_it_wanted():
 def test_the_memory_there_is():
     state = memory_state(CPU)
     assert 0 < state["memory_peak_bytes"] < state["memory_total_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (MemoryError(), True),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:128] DefaultCPUAllocator: can't allocate memory: you tried"
+            ),
+            True,
+        ),
+        (RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (OSError(28, "No space left on device"), False),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (ValueError("out of memory"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_what_running_out_of_memory_looks_like(error, is_memory):
+    assert is_out_of_memory(error) is is_memory
 
 
 # --- what is larger ---------------------------------------------
@@ -184,7 +187,7 @@ def test_a_second_run_tries_nothing_again_until_the_record_is_deleted(run, caplo
 
 
 @pytest.mark.parametrize("warmup", ["0", "3", "auto"])
-def test_where_nothing_fits(run, warmup):
+def test_where_nothing_fits(run, only_dataset, warmup):
     with pytest.raises(MeasurementError) as caught:
         run(*failing("NeverFits", f"collect.warmup={warmup}"))
     message = str(caught.value)
@@ -211,16 +214,9 @@ def test_a_warm_up_that_does_not_fit_takes_another_request(run, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_the_address_space_ends_for_real(run):
     """Logits of 8192 sequences take a gigabyte that the process may not have."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20, before[1]))
-    try:
-        dataset = run(
-            "collect.interleave.batch_size=[1,8192]", "prompt_set.limit=2", "prompt_set.max_new_tokens=2"
-        )
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+    sizes = ("collect.interleave.batch_size=[1,8192]", "prompt_set.limit=2", "prompt_set.max_new_tokens=2")
+    with memory_left(600 * 2**20):
+        dataset = run(*sizes)
     assert {entry["batch_size"] for entry in dataset.skipped()} == {8192}
     assert dataset.skipped()[0]["reason"] == "out_of_memory"
     assert max(entry["wanted_bytes"] or 0 for entry in dataset.skipped()) > 2**20

@@ -3,29 +3,19 @@
 import logging
 import signal
 import sys
+from functools import partial
 
 import pandas as pd
 import pytest
 
 from llmlat.dataset import Dataset
-from llmlat.measure.plan import make_plan
-from llmlat.measure.session import measure
 
 QUICK = ("collect.warmup_floor_s=0.05", "collect.warmup_ceiling_s=3")
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, compose, tiny):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(__file__.rpartition("/")[0])
-    (tmp_path / "p.txt").write_text("One\nTwo words\nAnd three words here\n")
-    ours = ["prompt_set=file", "prompt_set.path=p.txt", "prompt_set.max_new_tokens=4", "device=cpu"]
-
-    def measured(*overrides, on_request=lambda request, rows: None):
-        config = compose(*tiny, *ours, *overrides)
-        return measure(config, make_plan(config), {}, on_request)
-
-    return measured
+def run(run):
+    return partial(run, "prompt_set.limit=3", "collect.warmup=16")
 
 
 def session_of(dataset: Dataset):

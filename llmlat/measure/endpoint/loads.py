@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from llmlat.measure.endpoint.arrival import Load, poisson_offsets_s
 from llmlat.measure.endpoint.client import Job
 from llmlat.measure.endpoint.plan import EndpointPlan
 from llmlat.measure.endpoint.settings import Arrival
-from llmlat.measure.prompts import WARMUP_REQUEST_ID, Request
+from llmlat.measure.prompts import Request
 
 
 class Loads:
@@ -52,12 +50,7 @@ class Loads:
         return Load([self._job(replace(request, max_new_tokens=n_tokens))], 1)
 
     def _job(self, request: Request) -> Job:
-        seed = np.random.SeedSequence([self._seed, request.request_id + 1]).generate_state(1)[0]
         # Some servers take no seed that is too large for 32 bits and a sign.
-        body = self._plan.body(request, int(seed) & 0x7FFFFFFF, self._fields)
+        seed = request.draw_seed(self._seed) & 0x7FFFFFFF
+        body = self._plan.body(request, seed, self._fields)
         return Job(request.request_id, json.dumps(body).encode())
-
-
-def as_warm_up(request: Request, n_tokens: int) -> Request:
-    """Return a request that generates so many tokens of the same prompt, and does not count."""
-    return replace(request, request_id=WARMUP_REQUEST_ID, repetition=0, max_new_tokens=n_tokens)

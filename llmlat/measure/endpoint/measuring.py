@@ -6,7 +6,7 @@ is read, one after the other in the order of their ends, and put on disk. How lo
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -19,7 +19,7 @@ from llmlat.measure.endpoint.answers import Answer, read_answer, refusal
 from llmlat.measure.endpoint.arrival import Load
 from llmlat.measure.endpoint.client import Exchange
 from llmlat.measure.endpoint.counts import PromptCounts
-from llmlat.measure.endpoint.loads import Loads, as_warm_up
+from llmlat.measure.endpoint.loads import Loads
 from llmlat.measure.endpoint.reader import Reader
 from llmlat.measure.endpoint.rows import RowMaker
 from llmlat.measure.endpoint.unanswered import Unanswered
@@ -28,11 +28,10 @@ from llmlat.measure.prompts import Request
 from llmlat.measure.protocol.agenda import Agenda
 from llmlat.measure.protocol.retries import NOT_SETTLED, flags_in, with_flag
 from llmlat.measure.protocol.schedule import is_open_ended
-from llmlat.measure.protocol.warmup import not_settled_line
+from llmlat.measure.protocol.warmup import keep_warm_up
+from llmlat.measure.resuming import OnRequest, progress_bar
 
 log = logging.getLogger(__name__)
-
-OnRequest = Callable[[Request, pd.DataFrame], None]
 
 UNCOUNTED = "uncounted_tokens"
 """A flag of what the server tells: measuring the request again would not take it away."""
@@ -84,11 +83,8 @@ class Measuring:
         """Measure everything, and what comes to it on the way."""
         pending = self._agenda.pending()
         self._warm_up(pending)
-        # tqdm's monitor would wake a thread beside the measurement.
-        tqdm.monitor_interval = 0
         self._began_s = time.monotonic()
-        total = sum(request.max_new_tokens for request in pending)
-        with tqdm(total=total, desc="measuring", unit="tok", disable=None, dynamic_ncols=True) as progress:
+        with progress_bar(pending) as progress:
             for block in self._blocks(pending):
                 progress.total = max(progress.total, progress.n + sum(r.max_new_tokens for r in block))
                 self._measure(block, progress)
@@ -207,12 +203,7 @@ class Measuring:
         if self._collect.warmup == 0:
             return
         rows, described = warm_up(pending, self._collect, self._generate)
-        session_id = self._rows.session_id
-        self._dataset.append_warmup(session_id, rows)
-        self._dataset.update_session(session_id, warmup=described.describe())
-        self._is_settled = described.settled is not False
-        if not self._is_settled:
-            log.warning(not_settled_line(described))
+        self._is_settled = keep_warm_up(self._dataset, self._rows.session_id, rows, described)
 
     def _generate(self, request: Request, n_tokens: int) -> pd.DataFrame:
         """Generate some tokens of a request to warm up, with nothing else in flight.
@@ -224,7 +215,7 @@ class Measuring:
         MeasurementError
             Where the server does not answer.
         """
-        single = as_warm_up(request, n_tokens)
+        single = request.as_warm_up(n_tokens)
         (exchange,) = self._reader.send(self._loads.single(single, n_tokens))
         self.unanswered.failed_attempts.update(exchange.failures)
         answer = None if exchange.is_lost else read_answer(exchange)

@@ -1,7 +1,5 @@
 """The plan of a measurement through a server: which requests, and the identity of it all."""
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -14,12 +12,12 @@ from llmlat.measure.cells import Cell, plan_cells
 from llmlat.measure.endpoint.server import describe_server
 from llmlat.measure.endpoint.settings import Api, Endpoint, read_endpoint
 from llmlat.measure.endpoint.tokenizing import find_tokenizer
+from llmlat.measure.identity import identify_settings
 from llmlat.measure.machine.host import cpu_model, versions
 from llmlat.measure.models.tokenizers import Message
 from llmlat.measure.prompt_files import Prompt, load_prompts
 from llmlat.measure.prompts import Request, check_counts, cut_to_lengths, tokens_to_generate
-from llmlat.measure.protocol.schedule import check_collect, deciding, planned
-from llmlat.records import ROWS_VERSION
+from llmlat.measure.protocol.schedule import check_collect, planned
 
 PACKAGES = ("httpcore",)
 
@@ -169,7 +167,7 @@ def _identify(
     ]
     told = ", ".join(str(value) for name, value in server.items() if name != "model")
     return {
-        "rows": ROWS_VERSION,
+        **identify_settings(config, asked),
         "model": model,
         "stand_in_for": None,
         "weights": "served",
@@ -178,11 +176,6 @@ def _identify(
         "quantization": "unknown",
         "engine": endpoint.deciding(),
         "server": server,
-        "decoding": asdict(config.decoding),
-        "prompt_set": config.prompt_set.name,
-        "requests_sha256": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
-        "collect": deciding(config.collect),
-        "seed": config.seed,
         "hardware": {
             "device": "endpoint",
             "name": f"endpoint {endpoint.host}",

@@ -13,7 +13,7 @@ from llmlat.dataset import Dataset
 from llmlat.errors import MeasurementError
 from llmlat.measure.endpoint.counts import PromptCounts, tokenizer_count
 from llmlat.measure.endpoint.loads import Loads
-from llmlat.measure.endpoint.measuring import Measuring, OnRequest
+from llmlat.measure.endpoint.measuring import Measuring
 from llmlat.measure.endpoint.plan import PACKAGES, EndpointPlan
 from llmlat.measure.endpoint.reader import Reader
 from llmlat.measure.endpoint.rows import RowMaker
@@ -22,7 +22,7 @@ from llmlat.measure.endpoint.wording import announce
 from llmlat.measure.machine.host import describe_host, versions
 from llmlat.measure.machine.turns import taking_turns
 from llmlat.measure.protocol.agenda import Agenda
-from llmlat.measure.protocol.schedule import is_open_ended
+from llmlat.measure.resuming import OnRequest, holding_dataset, kept_line
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +59,7 @@ def measure(
     KeyboardInterrupt
         After Ctrl-C, saying what is kept and how to resume.
     """
-    dataset = Dataset.create(
-        Path(config.datasets_dir),
-        plan.identity,
-        len(plan.requests),
-        is_finished=not is_open_ended(config.collect),
-    )
-    with dataset.alone():
-        agenda = Agenda(plan, config.collect, config.seed, dataset)
+    with holding_dataset(config, plan) as (dataset, agenda):
         pending = agenda.pending()
         announce(config, plan, dataset, len(agenda.requests), pending)
         if pending:
@@ -85,15 +78,11 @@ def _run_session(
     on_request: OnRequest,
 ) -> None:
     """Find out what the server takes, and measure what is on the agenda."""
-    stops_at_eos = config.decoding.stop_at_eos
-    takes = find_capabilities(plan.endpoint, plan.body(plan.single_pass[0], config.seed, {}), stops_at_eos)
-    if not stops_at_eos and not IGNORE_EOS.keys() & {**takes.fields, **plan.endpoint.extra}.keys():
-        log.info("The server takes no ignore_eos: a request may end before prompt_set.max_new_tokens.")
-    count, notices = None, []
-    if not takes.counts_prompts:
-        count = tokenizer_count(plan, config.model)
-        notices.append(_counted_by_tokenizer(plan, config.model))
-        log.warning(notices[-1])
+    takes = _ask_capabilities(config, plan)
+    counts = PromptCounts(plan, None if takes.counts_prompts else tokenizer_count(plan, config.model))
+    notices = _notices(plan, config.model, takes)
+    for notice in notices:
+        log.warning(notice)
     session_id = dataset.add_session(
         {
             **describe_host(),
@@ -107,30 +96,46 @@ def _run_session(
     with Reader(plan.endpoint) as reader:
         rows = RowMaker(session_id, reader.epoch_offset_ns)
         loads = Loads(plan, takes.fields, config.seed)
-        measuring = Measuring(
-            config, dataset, agenda, loads, reader, rows, PromptCounts(plan, count), on_request
-        )
+        measuring = Measuring(config, dataset, agenda, loads, reader, rows, counts, on_request)
         try:
             measuring.run()
         except KeyboardInterrupt as interrupt:
             measuring.break_off()
-            raise KeyboardInterrupt(_kept(dataset, len(agenda.requests))) from interrupt
+            raise KeyboardInterrupt(kept_line(dataset, agenda)) from interrupt
         except MeasurementError as error:
             measuring.break_off()
-            raise MeasurementError(
-                f"engine.base_url={plan.endpoint.base_url}: {error}; {_kept(dataset, len(agenda.requests))}."
-            ) from error
+            where = f"engine.base_url={plan.endpoint.base_url}"
+            raise MeasurementError(f"{where}: {error}; {kept_line(dataset, agenda)}.") from error
         finally:
             _close_session(plan, takes, dataset, measuring, rows)
     _report_skipped(dataset)
+
+
+def _ask_capabilities(config: Config, plan: EndpointPlan) -> Capabilities:
+    """Ask the server what it takes, and say what it does not."""
+    stops_at_eos = config.decoding.stop_at_eos
+    takes = find_capabilities(plan.endpoint, plan.body(plan.single_pass[0], config.seed, {}), stops_at_eos)
+    if not stops_at_eos and not IGNORE_EOS.keys() & {**takes.fields, **plan.endpoint.extra}.keys():
+        log.info("The server takes no ignore_eos: a request may end before prompt_set.max_new_tokens.")
+    return takes
+
+
+def _notices(plan: EndpointPlan, model: ModelConfig, takes: Capabilities) -> list[str]:
+    """Return what the results must not be read without, a line each."""
+    notices = []
+    if not takes.counts_prompts:
+        notices.append(
+            f"The server does not tell how many tokens a prompt has: they are counted with the tokenizer of "
+            f"{model.name} (model.tokenizer={model.tokenizer}), and {plan.model} may count otherwise."
+        )
+    return notices
 
 
 def _close_session(
     plan: EndpointPlan, takes: Capabilities, dataset: Dataset, measuring: Measuring, rows: RowMaker
 ) -> None:
     """Keep what a session knows at its end, however it ends."""
-    skipped = [entry for entry in dataset.skipped() if entry["session_id"] == rows.session_id]
-    dataset.update_session(
+    dataset.end_session(
         rows.session_id,
         endpoint={
             **_describe(plan, takes),
@@ -138,8 +143,6 @@ def _close_session(
             "unknown_columns": rows.unknown_columns(),
         },
         retries=measuring.retries,
-        skipped=len(skipped),
-        finished=dataset.is_complete,
     )
 
 
@@ -156,22 +159,10 @@ def _describe(plan: EndpointPlan, takes: Capabilities) -> dict[str, Any]:
     }
 
 
-def _counted_by_tokenizer(plan: EndpointPlan, model: ModelConfig) -> str:
-    return (
-        f"The server does not tell how many tokens a prompt has: they are counted with the tokenizer of "
-        f"{model.name} (model.tokenizer={model.tokenizer}), and {plan.model} may count otherwise."
-    )
-
-
 def clock_cost_ns(n: int = 256) -> float:
     """Return what noting an arrival adds to it: the median time between two readings of the clock."""
     readings = [time.perf_counter_ns() for _ in range(n)]
     return float(np.median(np.diff(readings)))
-
-
-def _kept(dataset: Dataset, n_requests: int) -> str:
-    kept = f"{len(dataset.completed_requests())} of {n_requests} requests are kept in {dataset.folder}"
-    return f"{kept}; run the same command to resume there"
 
 
 def _report_skipped(dataset: Dataset) -> None:

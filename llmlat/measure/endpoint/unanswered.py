@@ -51,13 +51,8 @@ class Unanswered:
         log.warning(f"Request {request.request_id} ({request.name}) was not answered: {why}.")
         self._in_a_row.append(
             {
-                "request_id": request.request_id,
-                "prompt_ids": list(request.prompt_ids),
-                "engine": request.cell.engine,
-                "batch_size": request.cell.batch_size,
-                "num_beams": request.cell.num_beams,
+                **request.describe(),
                 "prompt_tokens": prompt_tokens,
-                "max_new_tokens": request.max_new_tokens,
                 "reason": NOT_ANSWERED,
                 "why": why,
                 "attempts": 1 + len(exchange.failures),

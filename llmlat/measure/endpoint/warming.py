@@ -1,13 +1,14 @@
 """Warming a server up, by the protocol's own rule, one request at a time."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 
 from llmlat.config import CollectConfig
 from llmlat.errors import MeasurementError
 from llmlat.measure.prompts import Request
-from llmlat.measure.protocol.warmup import OTHER_CELL_STEPS, WarmUp, fixed, settle
+from llmlat.measure.protocol.warmup import WarmUp, warm_cell
 
 Generate = Callable[[Request, int], pd.DataFrame]
 
@@ -49,18 +50,7 @@ def _first_that_is_answered(
 ) -> tuple[pd.DataFrame, WarmUp]:
     for request in requests:
         try:
-            return _warm_cell(request, collect, generate, is_first=is_first)
+            return warm_cell(partial(generate, request), collect, request.max_new_tokens, is_first=is_first)
         except NoTokensError:
             continue
     raise MeasurementError("the warm-up was not answered (the server generates no tokens)")
-
-
-def _warm_cell(
-    request: Request, collect: CollectConfig, generate: Generate, *, is_first: bool
-) -> tuple[pd.DataFrame, WarmUp]:
-    if collect.warmup == "auto" and is_first:
-        return settle(lambda n_tokens: generate(request, n_tokens), collect, request.max_new_tokens)
-    is_fixed = collect.warmup != "auto"
-    n_tokens = int(collect.warmup) if is_fixed else min(OTHER_CELL_STEPS, request.max_new_tokens)
-    rows = generate(request, n_tokens)
-    return rows, fixed(rows, n_tokens)

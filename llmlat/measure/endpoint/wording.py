@@ -7,6 +7,7 @@ from llmlat.dataset import Dataset
 from llmlat.measure.endpoint.plan import EndpointPlan
 from llmlat.measure.endpoint.settings import Arrival, Endpoint
 from llmlat.measure.prompts import Request
+from llmlat.measure.resuming import say_measured, say_resumed
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ def announce(
         f"{plan.endpoint.base_url}, {arrival_words(plan.endpoint)}"
     )
     if not pending:
-        log.info(f"Already measured: {what}. Using dataset {dataset.key}.", extra={"is_routine": True})
+        say_measured(dataset, what)
         return
     log.info(f"Measuring {what}.")
     if config.prompt_set.prompt_tokens:
@@ -28,9 +29,7 @@ def announce(
             f"The prompts are cut with the tokenizer of {config.model.name}; prompt_tokens says what the "
             "server counts, its template included."
         )
-    n_done = len(dataset.accounted_requests())
-    if n_done:
-        log.info(f"Resuming dataset {dataset.key}: {n_done} requests are on disk.")
+    say_resumed(dataset)
     wanted = plan.endpoint.concurrency or 1
     if plan.endpoint.arrival is Arrival.closed_loop and len(pending) < wanted:
         log.warning(

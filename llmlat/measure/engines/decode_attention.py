@@ -117,14 +117,7 @@ def _attend_to_part(
     """Attend to one part of the used columns: the weighted values, their greatest score and their weight."""
     part, key_head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     n_parts, n_key_heads, n_rows = tl.num_programs(0), tl.num_programs(1), tl.num_programs(2)
-    end = tl.load(last) + 1
-    begin = tl.load(first + row)
-    if WINDOW > 0:
-        begin = tl.maximum(begin, end - WINDOW)
-    # In whole blocks, so that no two programs share one.
-    part_size = tl.cdiv(tl.cdiv(end - begin, n_parts), KEYS) * KEYS
-    begin += part * part_size
-    end = tl.minimum(begin + part_size, end)
+    begin, end = _columns_of(part, n_parts, row, first, last, WINDOW, KEYS)
 
     in_group, in_head, in_value = tl.arange(0, QUERIES), tl.arange(0, HEAD_BLOCK), tl.arange(0, VALUE_BLOCK)
     heads = key_head * GROUP + in_group
@@ -137,9 +130,46 @@ def _attend_to_part(
     keys += row.to(tl.int64) * key_row_stride + key_head.to(tl.int64) * key_head_stride
     values += row.to(tl.int64) * value_row_stride + key_head.to(tl.int64) * value_head_stride
 
-    peak = tl.full((QUERIES,), float("-inf"), tl.float32)
-    weight = tl.zeros((QUERIES,), tl.float32)
-    weighted = tl.zeros((QUERIES, VALUE_BLOCK), tl.float32)
+    weighted, peak, weight = _running_softmax(
+        queries, keys, values, key_stride, value_stride, begin, end,
+        in_head, in_value, is_head, is_value, SCALE, KEYS,
+    )  # fmt: skip
+
+    n_heads = n_key_heads * GROUP
+    at = (row * n_heads + heads) * n_parts + part
+    tl.store(
+        partial + at[:, None] * VALUE_DIM + in_value[None, :],
+        weighted,
+        mask=is_query[:, None] & is_value[None, :],
+    )
+    tl.store(summed + at, peak, mask=is_query)
+    tl.store(summed + n_rows * n_heads * n_parts + at, weight, mask=is_query)
+
+
+@triton.jit
+def _columns_of(part, n_parts, row, first, last, WINDOW: tl.constexpr, KEYS: tl.constexpr):
+    """Return where one part of a row's used columns begins and ends."""
+    end = tl.load(last) + 1
+    begin = tl.load(first + row)
+    if WINDOW > 0:
+        begin = tl.maximum(begin, end - WINDOW)
+    # In whole blocks, so that no two programs share one.
+    part_size = tl.cdiv(tl.cdiv(end - begin, n_parts), KEYS) * KEYS
+    begin += part * part_size
+    return begin, tl.minimum(begin + part_size, end)
+
+
+@triton.jit
+def _running_softmax(
+    queries, keys, values, key_stride, value_stride, begin, end,
+    in_head, in_value, is_head, is_value,
+    SCALE: tl.constexpr,
+    KEYS: tl.constexpr,
+):  # fmt: skip
+    """Return the values weighted over some columns, and each query's greatest score and sum of weights."""
+    peak = tl.full((queries.shape[0],), float("-inf"), tl.float32)
+    weight = tl.zeros((queries.shape[0],), tl.float32)
+    weighted = tl.zeros((queries.shape[0], in_value.shape[0]), tl.float32)
     for start in range(begin, end, KEYS):
         columns = start + tl.arange(0, KEYS)
         is_used = columns < end
@@ -162,16 +192,7 @@ def _attend_to_part(
         weighted += tl.dot(weights.to(value.dtype), value, input_precision="ieee")
         weight = weight * shrink + tl.sum(weights, axis=1)
         peak = new_peak
-
-    n_heads = n_key_heads * GROUP
-    at = (row * n_heads + heads) * n_parts + part
-    tl.store(
-        partial + at[:, None] * VALUE_DIM + in_value[None, :],
-        weighted,
-        mask=is_query[:, None] & is_value[None, :],
-    )
-    tl.store(summed + at, peak, mask=is_query)
-    tl.store(summed + n_rows * n_heads * n_parts + at, weight, mask=is_query)
+    return weighted, peak, weight
 
 
 @triton.jit

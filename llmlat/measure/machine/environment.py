@@ -12,7 +12,9 @@ from llmlat.measure.machine.host import cpu_model, describe_host, versions
 from llmlat.measure.machine.nvml import open_device
 from llmlat.measure.timers import Timer
 
-PACKAGES = ("torch", "transformers", "bitsandbytes", "accelerate", "mistral-common", "numpy", "pandas")
+# Another version of these is another measurement; of the others, provenance keeps what it was.
+DECIDING_PACKAGES = ("torch", "transformers", "bitsandbytes")
+PACKAGES = (*DECIDING_PACKAGES, "accelerate", "mistral-common", "numpy", "pandas")
 # Read by torch and its libraries; the processor's thread counts are told by `hardware`.
 SPEED_VARIABLES = (
     "TORCH_CUDNN_SDPA_DEPRIORITIZED",
@@ -24,7 +26,6 @@ SPEED_VARIABLES = (
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
     "ONEDNN_MAX_CPU_ISA",
 )
-MEASURING_PACKAGES = ("torch", "transformers", "bitsandbytes")
 
 
 def device_name(device: torch.device) -> str:
@@ -34,7 +35,7 @@ def device_name(device: torch.device) -> str:
     return f"{cpu_model()} ({torch.get_num_threads()} threads)"
 
 
-def settings() -> dict[str, str]:
+def speed_variables() -> dict[str, str]:
     """Return the environment variables that are set and change how fast a step runs."""
     return {name: os.environ[name] for name in SPEED_VARIABLES if name in os.environ}
 

@@ -63,7 +63,7 @@ class Misfits:
     ) -> dict[str, Any]:
         """Take down a request that ran out of memory before its token `at_token`, and return its record."""
         entry = {
-            **_describe(request),
+            **request.describe(),
             "reason": OUT_OF_MEMORY,
             "at_token": at_token,
             "wanted_bytes": wanted_bytes(error),
@@ -79,25 +79,12 @@ class Misfits:
         It is as large as one of the same engine that did not fit, or larger: in the rows of its batch (one
         a beam), in its longest prompt, and in the context where the other one broke off.
         """
-        mine = _describe(request)
+        mine = request.describe()
         for entry in self._known:
             if _is_as_large(mine, entry):
                 unknown = dict.fromkeys(_KNOWN_OF_MISFITS)
                 return {**mine, "reason": LARGER, **unknown, "because_of": entry["request_id"]}
         return None
-
-
-def _describe(request: Request) -> dict[str, Any]:
-    cell = request.cell
-    return {
-        "request_id": request.request_id,
-        "prompt_ids": list(dict.fromkeys(request.prompt_ids)),
-        "engine": cell.engine,
-        "batch_size": cell.batch_size,
-        "num_beams": cell.num_beams,
-        "prompt_tokens": request.prompt_tokens,
-        "max_new_tokens": request.max_new_tokens,
-    }
 
 
 def _is_as_large(mine: dict[str, Any], misfit: dict[str, Any]) -> bool:

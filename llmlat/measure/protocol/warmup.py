@@ -12,6 +12,7 @@ inferred from the first, not observed; repetitions in random order spread what i
 A fixed number of tokens is generated in every cell; 0 is the thesis's protocol.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,8 +20,11 @@ from typing import Any
 import pandas as pd
 
 from llmlat.config import CollectConfig
+from llmlat.dataset import Dataset
 from llmlat.measure.protocol.settling import RULE, Settled, judge
 from llmlat.steps import one_row_a_step
+
+log = logging.getLogger(__name__)
 
 PASS_STEPS = 32
 OTHER_CELL_STEPS = 8
@@ -65,6 +69,31 @@ class WarmUp:
         return asdict(self)
 
 
+def warm_cell(
+    generate: Generate, collect: CollectConfig, max_new_tokens: int, *, is_first: bool
+) -> tuple[pd.DataFrame, WarmUp]:
+    """Warm one cell up: until the latency has settled, for a short pass, or for a fixed number of tokens.
+
+    Parameters
+    ----------
+    generate, collect, max_new_tokens
+        As in `settle`.
+    is_first : bool
+        Whether no cell has been warmed up yet.
+
+    Returns
+    -------
+    rows : DataFrame
+    warm_up : WarmUp
+    """
+    if collect.warmup == "auto" and is_first:
+        return settle(generate, collect, max_new_tokens)
+    is_fixed = collect.warmup != "auto"
+    n_tokens = int(collect.warmup) if is_fixed else min(OTHER_CELL_STEPS, max_new_tokens)
+    rows = generate(n_tokens)
+    return rows, fixed(rows, n_tokens)
+
+
 def settle(generate: Generate, collect: CollectConfig, max_new_tokens: int) -> tuple[pd.DataFrame, WarmUp]:
     """Generate one request until its latency has settled, or the ceiling is reached.
 
@@ -102,12 +131,28 @@ def fixed(rows: pd.DataFrame, n_tokens: int) -> WarmUp:
     return WarmUp(f"{n_tokens} tokens", _seconds([rows]), len(one_row_a_step(rows)))
 
 
-def not_settled_line(warm_up: WarmUp) -> str:
-    """Say that a warm-up reached its ceiling, and what that means for the rows."""
-    return (
-        f"The latency had not settled after {warm_up.seconds:.0f} s of warm-up "
-        "(collect.warmup_ceiling_s): the rows of this session are flagged not_settled."
-    )
+def keep_warm_up(dataset: Dataset, session_id: int, rows: pd.DataFrame, warm_up: WarmUp) -> bool:
+    """Put a session's warm-up on disk, and say how it went.
+
+    Returns
+    -------
+    bool
+        False where the rows of the session are to be flagged: the latency had not settled.
+    """
+    dataset.append_warmup(session_id, rows)
+    dataset.update_session(session_id, warmup=warm_up.describe())
+    if warm_up.settled is False:
+        log.warning(
+            f"The latency had not settled after {warm_up.seconds:.0f} s of warm-up "
+            "(collect.warmup_ceiling_s): the rows of this session are flagged not_settled."
+        )
+    elif warm_up.settled:
+        log.info(
+            f"Warmed up for {warm_up.seconds:.1f} s, {warm_up.n_tokens} tokens; settled after "
+            f"{warm_up.settled_after_tokens}. At first a token took {warm_up.start_ratio:.2f} times as long.",
+            extra={"is_routine": True},
+        )
+    return warm_up.settled is not False
 
 
 def _described(rows: pd.DataFrame, settled: Settled | None) -> WarmUp:

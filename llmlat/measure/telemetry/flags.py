@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 import pynvml
 
+from llmlat.measure.machine.neighbours import BUSY_CORES
 from llmlat.measure.telemetry.join import Nanoseconds
 from llmlat.records import FLAG_SEPARATOR, FLAGS
 
@@ -33,7 +34,6 @@ SLOWDOWN_REASONS = (
     | pynvml.nvmlClocksEventReasonHwThermalSlowdown
     | pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown
 )
-BUSY_CORES = 0.5
 # A GPU keeps its clock for longer than this when its work ends, and a request's rows are made before that.
 STILL_AT_WORK_NS = 100_000_000
 

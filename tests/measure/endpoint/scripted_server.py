@@ -190,3 +190,16 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             """Say nothing."""
 
     return Handler
+
+
+def on_prompt(n, strike, otherwise=well_behaved, tokens=5):
+    """Return a script that strikes at the n-th request of so many tokens, from 0, and from then on."""
+    seen = []
+
+    def script(asked, number):
+        if asked["max_tokens"] != tokens:
+            return well_behaved(asked)
+        seen.append(number)
+        return strike(asked) if len(seen) > n else otherwise(asked)
+
+    return script
