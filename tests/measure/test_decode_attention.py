@@ -6,14 +6,18 @@ test_cuda_graph_on_gpu.py tries them.
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from importlib.metadata import version
 from importlib.util import find_spec
 from multiprocessing import get_context
 
 import pytest
 import torch
 from kernel_error import kernel_error
+from packaging.version import Version
 
-pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="no Triton")
+TRITON = version("triton") if find_spec("triton") else "0"
+# The interpreter of older ones calls NumPy as it no longer lets itself be called.
+pytestmark = pytest.mark.skipif(Version(TRITON) < Version("3.7"), reason=f"Triton {TRITON}")
 
 COLUMNS = 150
 

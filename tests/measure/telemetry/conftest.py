@@ -149,6 +149,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     monkeypatch.setattr(pynvml, "nvmlGpmSampleGet", take)
     monkeypatch.setattr(pynvml, "nvmlGpmSampleFree", lambda sample: allocated.pop())
     monkeypatch.setattr(pynvml, "nvmlGpmMetricsGet", metrics)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=UUID))
     yield gpu
     assert gpu.open == 0, "NVML was left open"
