@@ -25,7 +25,7 @@ from tenacity import (
 )
 
 from llmlat.errors import one_line
-from llmlat.measure.endpoint.clock import ClockedBackend
+from llmlat.measure.endpoint.clock import ClockedBackend, ClosedBetweenRequestsError
 from llmlat.measure.endpoint.settings import Endpoint
 
 # Too busy, or out of order for now; any other refusal would be the same again.
@@ -149,11 +149,8 @@ class Client:
         """Send a request until it is answered, or `engine.retries` times again; emit how it ended."""
         failures: list[str] = []
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(1 + self._endpoint.retries),
-            wait=_wait_s,
-            retry=retry_if_result(lambda exchange: exchange.is_worth_another),
+            **retries(self._endpoint, lambda exchange: exchange.is_worth_another),
             before_sleep=lambda state: failures.append(_exchange(state).error),
-            retry_error_callback=_exchange,
         )
         exchange: Exchange = await retrying(self._attempt, job, planned_ns, failures)
         self._emit(exchange)
@@ -164,7 +161,7 @@ class Client:
         exchange.in_flight.append(self._in_flight)
         parts: list[bytes] = []
         try:
-            await self._exchange(job, exchange, parts)
+            await self._exchange_on_open_connection(job, exchange, parts)
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
             exchange.outcome, exchange.error = Outcome.unreachable, _told(error)
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
@@ -178,6 +175,18 @@ class Client:
             self._in_flight -= 1
         exchange.body = b"".join(parts)
         return exchange
+
+    async def _exchange_on_open_connection(self, job: Job, exchange: Exchange, parts: list[bytes]) -> None:
+        """Send and receive, over another connection where a kept one turns out to be closed.
+
+        llama.cpp closes every connection after its stream, and others do after some seconds or requests; a
+        request that is sent just then is lost with it (RFC 9112, section 9.5). That is no failed attempt.
+        """
+        while True:
+            try:
+                return await self._exchange(job, exchange, parts)
+            except ClosedBetweenRequestsError:
+                exchange.in_flight[0] = self._in_flight  # each round uses a kept connection up
 
     async def _exchange(self, job: Job, exchange: Exchange, parts: list[bytes]) -> None:
         """Send and receive. Between chunks there is nothing here but the clock."""
@@ -245,6 +254,16 @@ def retry_after_s(value: str) -> float | None:
 
 
 _backoff = wait_exponential(multiplier=0.5, max=LONGEST_WAIT_S) + wait_random(0, 0.25)
+
+
+def retries(endpoint: Endpoint, is_worth_another: Callable[[Exchange], bool]) -> dict[str, Any]:
+    """Return how often an exchange is tried again, and after how long: what tenacity is told."""
+    return {
+        "stop": stop_after_attempt(1 + endpoint.retries),
+        "wait": _wait_s,
+        "retry": retry_if_result(is_worth_another),
+        "retry_error_callback": _exchange,
+    }
 
 
 def _wait_s(state: RetryCallState) -> float:

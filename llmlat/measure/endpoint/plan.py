@@ -17,13 +17,15 @@ from llmlat.measure.endpoint.tokenizing import find_tokenizer
 from llmlat.measure.machine.host import cpu_model, versions
 from llmlat.measure.models.tokenizers import Message
 from llmlat.measure.prompt_files import Prompt, load_prompts
-from llmlat.measure.prompts import Request, check_counts, cut_to_lengths, tokens_to_generate
+from llmlat.measure.prompts import WARMUP_REQUEST_ID, Request, check_counts, cut_to_lengths, tokens_to_generate
 from llmlat.measure.protocol.schedule import check_collect, deciding, planned
 from llmlat.records import ROWS_VERSION
 
 PACKAGES = ("httpcore",)
 
 Messages = tuple[Message, ...]
+# Before a prompt that warms up: a server that remembers how prompts begin must not know it when it is measured.
+WARM_UP_LEAD = "This is to warm up. "
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class EndpointPlan:
         return sum(request.max_new_tokens for request in self.requests)
 
     def body(self, request: Request, seed: int, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a request's JSON.
+        """Return a request's JSON. One that warms up begins with other words than the prompt.
 
         Parameters
         ----------
@@ -68,6 +70,9 @@ class EndpointPlan:
             What this server takes beyond what every one does.
         """
         cell, messages = request.cell, self.messages[request.prompt_ids[0]]
+        if request.request_id == WARMUP_REQUEST_ID:
+            first, *others = messages
+            messages = ({**first, "content": WARM_UP_LEAD + first["content"]}, *others)
         text: dict[str, Any] = {"messages": [dict(message) for message in messages]}
         if self.endpoint.api is Api.completions:
             text = {"prompt": "\n\n".join(message["content"] for message in messages)}

@@ -12,10 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from tenacity import Retrying
 
 from llmlat.errors import ConfigError, MeasurementError, one_line
-from llmlat.measure.endpoint.answers import Answer, read_answer, refusal
-from llmlat.measure.endpoint.client import Exchange, Outcome, headers
+from llmlat.measure.endpoint.answers import Answer, Counted, read_answer, refusal
+from llmlat.measure.endpoint.client import (
+    RETRIED_STATUSES,
+    Exchange,
+    Outcome,
+    headers,
+    retries,
+    retry_after_s,
+)
 from llmlat.measure.endpoint.settings import Endpoint
 
 # Where servers tell their version, and under which names: vLLM and SGLang, TGI, llama.cpp.
@@ -25,10 +33,13 @@ _VERSION_PAGES = {
     "/props": ("build_info",),
 }
 # What an entry of /models says and does not change from one moment to the next.
-_MODEL_FIELDS = ("id", "root", "owned_by", "max_model_len")
-# What only some servers take, offered to each: to go on to the wanted length, and to count as tokens come.
+# `meta` is llama.cpp's: size, parameters and storage type of the weights.
+_MODEL_FIELDS = ("id", "root", "owned_by", "max_model_len", "meta")
+# What only some servers take, offered to each: to go on to the wanted length, and to count as tokens come
+# (vLLM and SGLang; llama.cpp).
 IGNORE_EOS: dict[str, Any] = {"ignore_eos": True}
 RUNNING_USAGE: dict[str, Any] = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+RUNNING_TIMINGS: dict[str, Any] = {"timings_per_token": True}
 
 
 def describe_server(endpoint: Endpoint, model: str) -> dict[str, Any]:
@@ -67,10 +78,13 @@ class Capabilities:
         Fields of a request that it takes beyond what every server does.
     counts_prompts : bool
         Whether it tells how many tokens a prompt has.
+    other_models : list of str
+        The models that it lists, where the one that it was asked for is not among them.
     """
 
     fields: dict[str, Any]
     counts_prompts: bool
+    other_models: list[str]
 
 
 def find_capabilities(endpoint: Endpoint, body: Mapping[str, Any], stops_at_eos: bool) -> Capabilities:
@@ -80,7 +94,7 @@ def find_capabilities(endpoint: Endpoint, body: Mapping[str, Any], stops_at_eos:
     ----------
     endpoint : Endpoint
     body : mapping
-        A request's JSON, as every server takes it.
+        The JSON of a request for one token, as every server takes it.
     stops_at_eos : bool
         Whether requests may end before their length.
 
@@ -89,46 +103,62 @@ def find_capabilities(endpoint: Endpoint, body: Mapping[str, Any], stops_at_eos:
     MeasurementError
         Where it does not answer the plain request with at least one token.
     """
-    short = {**body, "max_tokens": 1}
-    offered = [RUNNING_USAGE] if stops_at_eos else [IGNORE_EOS, RUNNING_USAGE]
+    offered = [RUNNING_USAGE, RUNNING_TIMINGS] if stops_at_eos else [IGNORE_EOS, RUNNING_USAGE, RUNNING_TIMINGS]
     with _client(endpoint) as client:
-        answer = _ask(client, endpoint, short)
+        answer = _ask(client, endpoint, body)
+        others = _other_models(client, endpoint, str(body["model"]))
         if isinstance(answer, str):
             raise MeasurementError(
                 f"engine.base_url={endpoint.base_url}: the server does not answer a request for one token "
-                f"({answer}).{_names(client, endpoint, str(body['model']))}"
+                f"({answer}).{_names(str(body['model']), others)}"
             )
         taken: dict[str, Any] = {}
         for fields in offered:
             if any(name in endpoint.extra for name in fields):
                 continue
-            tried = _ask(client, endpoint, {**short, **taken, **fields})
+            if fields is RUNNING_TIMINGS and answer.counted_by is Counted.running:
+                continue
+            tried = _ask(client, endpoint, {**body, **taken, **fields})
             if not isinstance(tried, str):
                 taken, answer = {**taken, **fields}, tried
-    return Capabilities(taken, answer.prompt_tokens is not None)
+    return Capabilities(taken, answer.prompt_tokens is not None, others)
 
 
 def _client(endpoint: Endpoint) -> httpx.Client:
     timeout = httpx.Timeout(endpoint.read_timeout_s, connect=endpoint.connect_timeout_s)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for every question
     # Measuring goes straight to the server, so this does too, whatever proxies the environment names.
-    return httpx.Client(timeout=timeout, headers=headers(endpoint), trust_env=False)
+    # A connection that the server has closed since the last question would look like a refusal of this one.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(timeout=timeout, headers=headers(endpoint), trust_env=False, limits=limits)
 
 
 def _ask(client: httpx.Client, endpoint: Endpoint, body: Mapping[str, Any]) -> Answer | str:
-    """Return the answer to a request, or why there is none."""
+    """Return the answer to a request, or why there is none: a server that is busy is asked again."""
+    retrying = Retrying(**retries(endpoint, lambda exchange: exchange.status in RETRIED_STATUSES))
+    exchange: Exchange = retrying(_post, client, endpoint, body)
+    if exchange.outcome is not Outcome.ended:
+        return refusal(exchange)
+    answer = read_answer(exchange)
+    return answer if answer.is_whole else answer.error
+
+
+def _post(client: httpx.Client, endpoint: Endpoint, body: Mapping[str, Any]) -> Exchange:
+    """Send a request and wait for the whole answer, as if it had come in one piece."""
+    exchange = Exchange(0, 0)
     try:
         response = client.post(endpoint.url, json=body)
     except (httpx.HTTPError, OSError) as error:
-        return f"{type(error).__name__}: {one_line(error)}"
-    exchange = Exchange(0, 0, body=response.content, status=response.status_code)
+        exchange.error = f"{type(error).__name__}: {one_line(error)}"
+        return exchange
+    exchange.status, exchange.body = response.status_code, response.content
     if response.status_code != 200:
-        exchange.error = f"HTTP {response.status_code}"
-        return refusal(exchange)
+        exchange.outcome, exchange.error = Outcome.refused, f"HTTP {response.status_code}"
+        exchange.retry_after_s = retry_after_s(response.headers.get("retry-after", ""))
+        return exchange
     exchange.outcome = Outcome.ended
     exchange.arrival_ns, exchange.arrival_end = array("q", [0]), array("q", [len(response.content)])
-    answer = read_answer(exchange)
-    return answer if answer.is_whole else answer.error
+    return exchange
 
 
 def _check_key(endpoint: Endpoint, status: int) -> None:
@@ -164,13 +194,16 @@ def _models(response: httpx.Response) -> list[Mapping[str, Any]]:
     return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
 
 
-def _names(client: httpx.Client, endpoint: Endpoint, model: str) -> str:
-    """Say which models there are, where the one that was asked for is none of them."""
+def _other_models(client: httpx.Client, endpoint: Endpoint, model: str) -> list[str]:
+    """Return the models that the server lists, or none where the one that was asked for is among them."""
     try:
         entries = _models(client.get(f"{endpoint.base_url.rstrip('/')}/models"))
     except (httpx.HTTPError, OSError):
-        return ""
-    names = [str(entry.get("id")) for entry in entries]
-    if not names or model in names:
-        return ""
-    return f" It lists no model {model}; engine.model may be {', '.join(names[:10])}."
+        return []
+    known = {str(name) for entry in entries for name in (entry.get("id"), *(entry.get("aliases") or ()))}
+    return [] if model in known else [str(entry.get("id")) for entry in entries]
+
+
+def _names(model: str, others: list[str]) -> str:
+    """Say which models there are, where the one that was asked for is none of them."""
+    return f" It lists no model {model}; engine.model may be {', '.join(others[:10])}." if others else ""

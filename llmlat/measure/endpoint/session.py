@@ -12,7 +12,7 @@ from llmlat.config import Config, ModelConfig
 from llmlat.dataset import Dataset
 from llmlat.errors import MeasurementError
 from llmlat.measure.endpoint.counts import PromptCounts, tokenizer_count
-from llmlat.measure.endpoint.loads import Loads
+from llmlat.measure.endpoint.loads import Loads, as_warm_up
 from llmlat.measure.endpoint.measuring import Measuring, OnRequest
 from llmlat.measure.endpoint.plan import PACKAGES, EndpointPlan
 from llmlat.measure.endpoint.reader import Reader
@@ -86,10 +86,14 @@ def _run_session(
 ) -> None:
     """Find out what the server takes, and measure what is on the agenda."""
     stops_at_eos = config.decoding.stop_at_eos
-    takes = find_capabilities(plan.endpoint, plan.body(plan.single_pass[0], config.seed, {}), stops_at_eos)
+    question = plan.body(as_warm_up(plan.single_pass[0], 1), config.seed, {})
+    takes = find_capabilities(plan.endpoint, question, stops_at_eos)
     if not stops_at_eos and not IGNORE_EOS.keys() & {**takes.fields, **plan.endpoint.extra}.keys():
         log.info("The server takes no ignore_eos: a request may end before prompt_set.max_new_tokens.")
     count, notices = None, []
+    if takes.other_models:
+        notices.append(_served_otherwise(plan, takes.other_models))
+        log.warning(notices[-1])
     if not takes.counts_prompts:
         count = tokenizer_count(plan, config.model)
         notices.append(_counted_by_tokenizer(plan, config.model))
@@ -122,6 +126,8 @@ def _run_session(
             ) from error
         finally:
             _close_session(plan, takes, dataset, measuring, rows)
+    for warning in measuring.tally.warnings():
+        log.warning(warning)
     _report_skipped(dataset)
 
 
@@ -135,6 +141,7 @@ def _close_session(
         endpoint={
             **_describe(plan, takes),
             "failed_attempts": dict(measuring.unanswered.failed_attempts),
+            **measuring.tally.describe(),
             "unknown_columns": rows.unknown_columns(),
         },
         retries=measuring.retries,
@@ -160,6 +167,13 @@ def _counted_by_tokenizer(plan: EndpointPlan, model: ModelConfig) -> str:
     return (
         f"The server does not tell how many tokens a prompt has: they are counted with the tokenizer of "
         f"{model.name} (model.tokenizer={model.tokenizer}), and {plan.model} may count otherwise."
+    )
+
+
+def _served_otherwise(plan: EndpointPlan, others: list[str]) -> str:
+    return (
+        f"The server lists no model {plan.model} (it lists {', '.join(others[:10])}) and answers all the same: "
+        "the results go by the name that it was asked for; engine.model says which."
     )
 
 

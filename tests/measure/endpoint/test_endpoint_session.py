@@ -21,6 +21,8 @@ from llmlat.measure.endpoint.plan import make_plan
 from llmlat.measure.endpoint.session import measure
 
 N_PROMPTS, TOKENS = 4, 5
+N_QUESTIONS = 4
+"""Asked before anything is timed: a token, and one with each field that a server may not take."""
 
 
 @pytest.fixture
@@ -110,7 +112,7 @@ def test_what_is_asked(server, run):
     assert 0 <= seed < 2**31
     assert {name: asked[name] for name in asked if name != "messages"} == {
         "model": "mistral-mini", "max_tokens": TOKENS, "temperature": 0.7, "top_k": 5, "top_p": 0.9,
-        "stream": True, "min_tokens": 3, "ignore_eos": True,
+        "stream": True, "min_tokens": 3, "ignore_eos": True, "timings_per_token": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }  # fmt: skip
     assert len({asked["seed"] for asked in server.of_prompts() if "seed" in asked}) >= N_PROMPTS - 1
@@ -220,7 +222,7 @@ def test_flagged_requests_are_measured_again(server, run):
 
 def test_attempts_that_fail_are_recorded(server, run):
     def moody(asked, number):
-        failed = {3: 429, 4: 500}.get(number)
+        failed = {N_QUESTIONS: 429, N_QUESTIONS + 1: 500}.get(number)
         return refusal(failed, "later", Retry_After="0") if failed else well_behaved(asked)
 
     server.script = moody
@@ -233,7 +235,9 @@ def test_attempts_that_fail_are_recorded(server, run):
 
 
 def test_one_request_that_is_refused_is_recorded_and_the_others_go_on(server, run, caplog):
-    server.script = lambda asked, number: refusal(400, "too long") if number == 4 else well_behaved(asked)
+    server.script = lambda asked, number: (
+        refusal(400, "too long") if number == N_QUESTIONS + 1 else well_behaved(asked)
+    )
     dataset = run("collect.warmup=0")
     assert dataset.is_complete
     assert sorted(counted(dataset)["request_id"].unique()) == [0, 2, 3]
