@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from llmlat.measure.endpoint.client import Exchange
+from llmlat.measure.endpoint.exchange import Exchange
 from llmlat.measure.endpoint.sse import events
 
 DONE = b"[DONE]"

@@ -17,8 +17,8 @@ from llmlat.dataset import Dataset
 from llmlat.errors import MeasurementError
 from llmlat.measure.endpoint.answers import Answer, read_answer, refusal
 from llmlat.measure.endpoint.arrival import Load
-from llmlat.measure.endpoint.client import Exchange
 from llmlat.measure.endpoint.counts import PromptCounts
+from llmlat.measure.endpoint.exchange import Exchange
 from llmlat.measure.endpoint.loads import Loads, as_warm_up
 from llmlat.measure.endpoint.reader import Reader
 from llmlat.measure.endpoint.rows import RowMaker

@@ -11,20 +11,26 @@ from typing import Any
 from llmlat.config import Config, QuantizationName
 from llmlat.errors import ConfigError
 from llmlat.measure.cells import Cell, plan_cells
-from llmlat.measure.endpoint.server import describe_server
+from llmlat.measure.endpoint.server import describe_server, software_words
 from llmlat.measure.endpoint.settings import Api, Endpoint, read_endpoint
 from llmlat.measure.endpoint.tokenizing import find_tokenizer
 from llmlat.measure.machine.host import cpu_model, versions
 from llmlat.measure.models.tokenizers import Message
 from llmlat.measure.prompt_files import Prompt, load_prompts
-from llmlat.measure.prompts import WARMUP_REQUEST_ID, Request, check_counts, cut_to_lengths, tokens_to_generate
+from llmlat.measure.prompts import (
+    WARMUP_REQUEST_ID,
+    Request,
+    check_counts,
+    cut_to_lengths,
+    tokens_to_generate,
+)
 from llmlat.measure.protocol.schedule import check_collect, deciding, planned
 from llmlat.records import ROWS_VERSION
 
 PACKAGES = ("httpcore",)
 
 Messages = tuple[Message, ...]
-# Before a prompt that warms up: a server that remembers how prompts begin must not know it when it is measured.
+# Before a prompt that warms up: a server that remembers how prompts begin must not know it afterwards.
 WARM_UP_LEAD = "This is to warm up. "
 
 
@@ -172,7 +178,7 @@ def _identify(
         {**asdict(request), "messages": [dict(m) for m in messages[request.prompt_ids[0]]]}
         for request in single_pass
     ]
-    told = ", ".join(str(value) for name, value in server.items() if name != "model")
+    told = software_words(server)
     return {
         "rows": ROWS_VERSION,
         "model": model,

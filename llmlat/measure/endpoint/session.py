@@ -11,13 +11,13 @@ import numpy as np
 from llmlat.config import Config, ModelConfig
 from llmlat.dataset import Dataset
 from llmlat.errors import MeasurementError
+from llmlat.measure.endpoint.capabilities import IGNORE_EOS, Capabilities, find_capabilities
 from llmlat.measure.endpoint.counts import PromptCounts, tokenizer_count
 from llmlat.measure.endpoint.loads import Loads, as_warm_up
 from llmlat.measure.endpoint.measuring import Measuring, OnRequest
 from llmlat.measure.endpoint.plan import PACKAGES, EndpointPlan
 from llmlat.measure.endpoint.reader import Reader
 from llmlat.measure.endpoint.rows import RowMaker
-from llmlat.measure.endpoint.server import IGNORE_EOS, Capabilities, find_capabilities
 from llmlat.measure.endpoint.wording import announce
 from llmlat.measure.machine.host import describe_host, versions
 from llmlat.measure.machine.turns import taking_turns
@@ -172,8 +172,8 @@ def _counted_by_tokenizer(plan: EndpointPlan, model: ModelConfig) -> str:
 
 def _served_otherwise(plan: EndpointPlan, others: list[str]) -> str:
     return (
-        f"The server lists no model {plan.model} (it lists {', '.join(others[:10])}) and answers all the same: "
-        "the results go by the name that it was asked for; engine.model says which."
+        f"The server lists no model {plan.model} (it lists {', '.join(others[:10])}) and answers all the "
+        "same: the results go by the name that it was asked for; engine.model says which."
     )
 
 

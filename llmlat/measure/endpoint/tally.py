@@ -1,4 +1,4 @@
-"""What the answers of a session tell beside their tokens: how those were counted, and what was not as asked."""
+"""What a session's answers tell beside their tokens: how those were counted, and what was not as asked."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -72,7 +72,8 @@ class Tally:
             )
         if (cached := self.cached_prompt_fraction or 0) > MOST_CACHED_SILENTLY:
             found.append(
-                f"The server had computed {cached:.0%} of the prompts' tokens before, so first tokens took "
-                "next to no prefill (cached_prompt_tokens); start it without its prefix cache where they matter."
+                f"The server had computed {100 * cached:.0f} % of the prompts' tokens before, so first tokens "
+                "took next to no prefill (cached_prompt_tokens); to measure it, turn the server's prefix cache "
+                "off."
             )
         return found

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scripted_server import DONE, Reply, chunk, counting, refusal, well_behaved
+from scripted_server import DONE, Reply, chunk, counting, refusal, sse, well_behaved
 
 from llmlat.dataset import Dataset
 from llmlat.errors import ConfigError, MeasurementError
@@ -148,6 +148,67 @@ def test_fields_that_a_server_refuses_are_left_out(server, run, caplog):
         dataset = run()
     assert len(counted(dataset)) == N_PROMPTS * TOKENS
     assert "The server takes no ignore_eos" in caplog.text
+
+
+def test_a_server_that_is_busy_while_it_is_asked_still_takes_what_it_takes(server, run):
+    """A refusal for now is none of the field; and every question has a connection of its own."""
+
+    def busy(asked, number):
+        if number in {1, 3}:
+            return refusal(503, "loading model", Retry_After="0")
+        whole = well_behaved(asked)
+        return Reply(whole.writes, end="closing") if number < 6 else whole
+
+    server.script = busy
+    (session,) = run().provenance["sessions"]
+    assert set(session["endpoint"]["taken_fields"]) == {"ignore_eos", "stream_options", "timings_per_token"}
+
+
+def test_a_running_count_is_not_asked_for_twice(server, run):
+    server.script = lambda asked, number: counting(asked, interval_s=0.001)
+    (session,) = run().provenance["sessions"]
+    assert "timings_per_token" not in session["endpoint"]["taken_fields"]
+    assert session["endpoint"]["requests_counted_by"] == {"running": N_PROMPTS}
+
+
+def test_a_model_that_is_not_listed_and_answers_all_the_same_is_told(server, run, caplog):
+    (session,) = run().provenance["sessions"]
+    (notice,) = session["notices"]
+    assert notice.startswith(
+        "The server lists no model mistral-mini (it lists scripted) and answers all the same"
+    )
+    assert notice in caplog.text
+    (session,) = run("engine.model=scripted").provenance["sessions"]
+    assert session["notices"] == []
+
+
+def test_what_a_person_would_not_expect_of_the_rows_is_told(server, run, caplog):
+    def answer(asked, number):
+        counts = {"prompt_tokens": 10, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 9}}
+        return Reply(
+            [(0, chunk("a")), (0, chunk("b", finish="stop")), (0, sse({"usage": counts})), (0, DONE)]
+        )
+
+    server.script = answer
+    (session,) = run("engine.model=scripted").provenance["sessions"]
+    assert session["endpoint"]["requests_ended_early"] == N_PROMPTS
+    assert session["endpoint"]["cached_prompt_fraction"] == 0.9
+    assert f"{N_PROMPTS} of {N_PROMPTS} requests ended before prompt_set.max_new_tokens" in caplog.text
+    assert "had computed 90% of the prompts' tokens before" in caplog.text
+    caplog.clear()
+    (session,) = run("engine.model=scripted", "decoding.stop_at_eos=true").provenance["sessions"]
+    assert session["endpoint"]["requests_ended_early"] == 0
+    assert "ended before" not in caplog.text
+
+
+def test_what_is_measured_was_not_asked_before(server, run):
+    """A server that remembers how prompts begin must not have seen one in its questions or its warm-up."""
+    run()
+    said = [asked["messages"][-1]["content"] for asked in server.asked]
+    measured = said[-N_PROMPTS:]
+    assert len(set(measured)) == N_PROMPTS
+    for before in said[:-N_PROMPTS]:
+        assert not any(before.startswith(prompt[:8]) for prompt in measured)
 
 
 def test_several_in_flight_end_in_any_order_and_are_all_there(server, run):
@@ -305,10 +366,11 @@ def test_without_the_servers_counts_the_tokenizer_counts_and_says_so(server, run
     assert len(rows) == N_PROMPTS * TOKENS
     assert rows["prompt_tokens"].between(5, 60).all()
     assert (rows["flags"] == "uncounted_tokens").all()
+    assert f"in {N_PROMPTS} of {N_PROMPTS} requests each was taken for one" in caplog.text
     (session,) = dataset.provenance["sessions"]
     assert session["endpoint"]["prompt_tokens_from"] == "tokenizer"
-    assert "counted with the tokenizer of mistral-mini" in session["notices"][0]
-    assert session["notices"][0] in caplog.text
+    assert "counted with the tokenizer of mistral-mini" in session["notices"][-1]
+    assert session["notices"][-1] in caplog.text
 
 
 def test_without_counts_and_without_a_tokenizer_it_says_what_to_do(server, run):
