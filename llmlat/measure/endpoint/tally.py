@@ -72,8 +72,8 @@ class Tally:
             )
         if (cached := self.cached_prompt_fraction or 0) > MOST_CACHED_SILENTLY:
             found.append(
-                f"The server had computed {100 * cached:.0f} % of the prompts' tokens before, so first tokens "
-                "took next to no prefill (cached_prompt_tokens); to measure it, turn the server's prefix cache "
-                "off."
+                f"The server had computed {100 * cached:.0f} % of the prompts' tokens before "
+                "(cached_prompt_tokens), so first tokens took next to no prefill; to measure it, turn the "
+                "server's prefix cache off."
             )
         return found
