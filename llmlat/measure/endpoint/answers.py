@@ -2,8 +2,8 @@
 
 A chunk is not a token. How many tokens an event carries is known, in this order,
 
-1. from the server's running count, where every event with text has `usage` (vLLM's and SGLang's
-   `stream_options.continuous_usage_stats`);
+1. from the server's running count, where one comes with every arrival's last text: in `usage` (vLLM's and
+   SGLang's `stream_options.continuous_usage_stats`) or in `timings` (llama.cpp's `timings_per_token`);
 2. from the tokens that it lists, where every event with text does (`token_ids`, or `logprobs`);
 3. from the final count, where it equals the number of events with text: then each carried one. A request that
    ended by itself may count one more, its end-of-sequence token, which has no text and is no row.
@@ -16,9 +16,10 @@ says so.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from llmlat.measure.endpoint.client import Exchange
+from llmlat.measure.endpoint.exchange import Exchange
 from llmlat.measure.endpoint.sse import events
 
 DONE = b"[DONE]"
@@ -28,6 +29,15 @@ MOST_TOKENS = 2**24  # a count beyond it is none
 _TEXTS = ("content", "reasoning_content", "reasoning", "text")
 
 Json = Mapping[str, Any]
+
+
+class Counted(StrEnum):
+    """How it is known which chunk brought how many tokens."""
+
+    running = "running"
+    listed = "listed"
+    final = "final"
+    unknown = "unknown"
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,8 @@ class Answer:
         The arrivals that brought tokens.
     n_tokens : list of int
         How many each of them brought.
-    is_counted : bool
-        Whether the server tells how many; otherwise each event with text counts as one.
+    counted_by : Counted
+        How the server tells how many; where it does not, each event with text counts as one.
     token_ids : list of int or None
         The tokens, where the server tells them all.
     prompt_tokens, cached_prompt_tokens : int or None
@@ -56,13 +66,18 @@ class Answer:
 
     arrivals: list[int]
     n_tokens: list[int]
-    is_counted: bool
+    counted_by: Counted
     token_ids: list[int] | None
     prompt_tokens: int | None
     cached_prompt_tokens: int | None
     is_whole: bool
     n_malformed: int
     error: str
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is known how many tokens came with each arrival."""
+        return self.counted_by is not Counted.unknown
 
 
 @dataclass
@@ -91,7 +106,7 @@ class _Piece:
 def read_answer(exchange: Exchange) -> Answer:
     """Read what came of a request."""
     read = _read(exchange)
-    counts, is_counted = _count(read)
+    counts, counted_by = _count(read)
     by_arrival: dict[int, int] = {}
     for piece, n in zip(read.pieces, counts, strict=True):
         if n:
@@ -101,7 +116,7 @@ def read_answer(exchange: Exchange) -> Answer:
     return Answer(
         list(by_arrival),
         list(by_arrival.values()),
-        is_counted,
+        counted_by,
         ids if ids and len(ids) == sum(counts) else None,
         _whole_number(read.usage.get("prompt_tokens")),
         _whole_number(_object(read.usage.get("prompt_tokens_details")).get("cached_tokens")),
@@ -148,11 +163,17 @@ def _take(event: Json, arrival: int, read: _Read) -> None:
         _Piece(
             arrival,
             _has_text(choice),
-            _whole_number(usage.get("completion_tokens")),
+            _running_count(event, usage),
             [_token_id(token) for token in ids] if ids is not None else None,
             len(ids) if ids is not None else _n_logprobs(choice),
         )
     )
+
+
+def _running_count(event: Json, usage: Json) -> int | None:
+    """Return how many tokens the server has generated so far, where an event says it."""
+    count = _whole_number(usage.get("completion_tokens"))
+    return _whole_number(_object(event.get("timings")).get("predicted_n")) if count is None else count
 
 
 def _has_text(choice: Json) -> bool:
@@ -166,17 +187,19 @@ def _n_logprobs(choice: Json) -> int | None:
     return len(listed) if listed is not None else None
 
 
-def _count(read: _Read) -> tuple[list[int], bool]:
-    """Return how many tokens each piece carries, and whether that is known."""
+def _count(read: _Read) -> tuple[list[int], Counted]:
+    """Return how many tokens each piece carries, and how that is known."""
     texts = [piece for piece in read.pieces if piece.has_text]
-    if texts and all(piece.completion_tokens is not None for piece in texts):
-        return _increments(read.pieces), True
+    # llama.cpp counts once for a token that ends a thought and begins the answer: two events of one arrival.
+    last_texts = {piece.arrival: piece for piece in texts}.values()
+    if texts and all(piece.completion_tokens is not None for piece in last_texts):
+        return _increments(read.pieces), Counted.running
     if texts and all(piece.n_listed is not None for piece in texts):
-        return [piece.n_listed or 0 for piece in read.pieces], True
+        return [piece.n_listed or 0 for piece in read.pieces], Counted.listed
     ones = [int(piece.has_text) for piece in read.pieces]
     beyond = (_whole_number(read.usage.get("completion_tokens")) or 0) - sum(ones)
     is_counted = beyond == 0 or (beyond == 1 and read.finish_reason == "stop")
-    return ones, is_counted
+    return ones, Counted.final if is_counted else Counted.unknown
 
 
 def _increments(pieces: list[_Piece]) -> list[int]:
