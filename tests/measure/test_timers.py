@@ -26,7 +26,7 @@ def test_the_wall_clock_sees_what_a_step_took(request_of):
     before = time.perf_counter_ns()
     rows = Collector(WallTimer()).measure(request_of(max_new_tokens=5), engine, engine.decoder)
     wall_ms = (time.perf_counter_ns() - before) / 1e6
-    assert rows["token_latency_ms"].idxmax() == 2
+    # Lower bounds alone: a busy machine makes any step longer.
     assert rows["token_latency_ms"].iloc[2] >= 30
     assert (rows["token_latency_ms"] >= 3).all()
     assert rows["token_latency_ms"].sum() <= wall_ms
