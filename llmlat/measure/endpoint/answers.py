@@ -87,6 +87,7 @@ class _Read:
     pieces: list["_Piece"] = field(default_factory=list)
     usage: Json = field(default_factory=dict)
     finish_reason: str | None = None
+    tells_reasons: bool = False
     is_done: bool = False
     n_malformed: int = 0
     error: str = ""
@@ -112,7 +113,8 @@ def read_answer(exchange: Exchange) -> Answer:
         if n:
             by_arrival[piece.arrival] = by_arrival.get(piece.arrival, 0) + n
     ids = [token for piece in read.pieces for token in piece.token_ids or ()]
-    is_whole = read.is_done or read.finish_reason is not None
+    # llama-cpp-python is done, and gives no reason, where it breaks a request off for another one.
+    is_whole = read.finish_reason is not None or (read.is_done and not read.tells_reasons)
     return Answer(
         list(by_arrival),
         list(by_arrival.values()),
@@ -122,7 +124,7 @@ def read_answer(exchange: Exchange) -> Answer:
         _whole_number(_object(read.usage.get("prompt_tokens_details")).get("cached_tokens")),
         is_whole and not read.error,
         read.n_malformed,
-        read.error or exchange.error or ("" if is_whole else "it ended without saying why"),
+        read.error or exchange.error or ("" if is_whole else "it ended without a finish_reason"),
     )
 
 
@@ -157,6 +159,7 @@ def _take(event: Json, arrival: int, read: _Read) -> None:
     read.usage = usage or read.usage
     choices = event.get("choices") or [{}]
     choice = choices[0]
+    read.tells_reasons |= "finish_reason" in choice
     read.finish_reason = choice.get("finish_reason") or read.finish_reason
     ids = choice.get("token_ids")
     read.pieces.append(

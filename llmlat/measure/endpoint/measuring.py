@@ -196,7 +196,7 @@ class Measuring:
         rows = rows if self._is_settled else with_flag(rows, NOT_SETTLED)
         self._dataset.append_request(request.request_id, rows)
         if rows.empty:
-            log.warning(f"Request {request.request_id} ({request.name}): the server generated no token.")
+            log.warning(f"Request {request.request_id} ({request.name}): its answer brought no token.")
             return False
         self.tally.add(request, answer, prompt_tokens)
         self._agenda.note(request, rows)

@@ -121,8 +121,14 @@ def test_thoughts_are_tokens(read, where):
 
 def test_a_server_that_sends_no_done_is_whole_where_it_gives_a_reason(read):
     assert read(chunk("a"), chunk(finish="length")).is_whole
-    assert read(chunk("a"), DONE).is_whole
     assert not read(chunk("a"), chunk("b")).is_whole
+
+
+def test_a_server_that_gives_reasons_and_gives_none_has_broken_off(read):
+    """llama-cpp-python does when another request comes; a server that never gives one does not."""
+    broken_off = read(chunk("a"), DONE)
+    assert (broken_off.is_whole, broken_off.error) == (False, "it ended without a finish_reason")
+    assert read(sse({"choices": [{"delta": {"content": "a"}}]}), DONE).is_whole
 
 
 def test_a_connection_that_broke_leaves_what_had_come(read):
