@@ -28,7 +28,8 @@ import numpy.typing as npt
 from llmlat.measure.cells import Cell
 from llmlat.measure.endpoint.answers import read_answer
 from llmlat.measure.endpoint.arrival import Load, send
-from llmlat.measure.endpoint.client import Client, Exchange, Job
+from llmlat.measure.endpoint.client import Client, Job
+from llmlat.measure.endpoint.exchange import Exchange
 from llmlat.measure.endpoint.reader import Reader
 from llmlat.measure.endpoint.rows import RowMaker
 from llmlat.measure.endpoint.settings import Endpoint

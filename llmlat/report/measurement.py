@@ -60,8 +60,18 @@ def endpoint_words(metrics: Metrics) -> str:
         f"Tokens were timed as they arrived from {endpoint['base_url']} (OpenAI's {endpoint['api']} API), "
         f"{how}{limit}. So a time holds the network and the server's own queue and batching, which a client "
         "cannot tell from the engine's step; tokens that arrived together share one, and count as one step. "
-        f"Prompts were counted by {by}.{untold}"
+        f"Prompts were counted by {by}.{answered_words(endpoint)}{untold}"
     )
+
+
+def answered_words(endpoint: Mapping[str, Any]) -> str:
+    """Say what a server's answers were not: of the asked length, or computed from the prompt's beginning."""
+    early = endpoint.get("requests_ended_early") or 0
+    cached = endpoint.get("cached_prompt_fraction")
+    short = f" {counted(early, 'request')} ended before the length that was asked for." if early else ""
+    if not cached:
+        return short
+    return f"{short} The server had computed {percent(cached)} of the prompts' tokens before."
 
 
 def attempt_words(metrics: Metrics) -> str:

@@ -161,6 +161,14 @@ def test_how_a_server_was_asked_and_what_it_did_not_tell(metrics):
     assert "counted by a tokenizer here" in poisson
 
 
+def test_what_a_server_remembered_and_cut_short_is_told(metrics):
+    told = served(metrics, requests_ended_early=1, cached_prompt_fraction=0.975)
+    assert "1 request ended before the length that was asked for. The server had computed 97.5\xa0%" in told
+    silent = served(metrics, requests_ended_early=0, cached_prompt_fraction=None)
+    assert "ended before" not in silent
+    assert "had computed" not in silent
+
+
 def test_failed_attempts_are_counted_by_reason(metrics):
     assert measurement.attempt_words(metrics) == ""
     served(metrics, failed_attempts={"HTTP 429": 2, "HTTP 500": 1})

@@ -2,8 +2,8 @@
 
 A chunk is not a token. How many tokens an event carries is known, in this order,
 
-1. from the server's running count, where every event with text has `usage` (vLLM's and SGLang's
-   `stream_options.continuous_usage_stats`);
+1. from the server's running count, where one comes with every arrival's last text: in `usage` (vLLM's and
+   SGLang's `stream_options.continuous_usage_stats`) or in `timings` (llama.cpp's `timings_per_token`);
 2. from the tokens that it lists, where every event with text does (`token_ids`, or `logprobs`);
 3. from the final count, where it equals the number of events with text: then each carried one. A request that
    ended by itself may count one more, its end-of-sequence token, which has no text and is no row.
@@ -16,9 +16,10 @@ says so.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from llmlat.measure.endpoint.client import Exchange
+from llmlat.measure.endpoint.exchange import Exchange
 from llmlat.measure.endpoint.sse import events
 
 DONE = b"[DONE]"
@@ -28,6 +29,15 @@ MOST_TOKENS = 2**24  # a count beyond it is none
 _TEXTS = ("content", "reasoning_content", "reasoning", "text")
 
 Json = Mapping[str, Any]
+
+
+class Counted(StrEnum):
+    """How it is known which chunk brought how many tokens."""
+
+    running = "running"
+    listed = "listed"
+    final = "final"
+    unknown = "unknown"
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,8 @@ class Answer:
         The arrivals that brought tokens.
     n_tokens : list of int
         How many each of them brought.
-    is_counted : bool
-        Whether the server tells how many; otherwise each event with text counts as one.
+    counted_by : Counted
+        How the server tells how many; where it does not, each event with text counts as one.
     token_ids : list of int or None
         The tokens, where the server tells them all.
     prompt_tokens, cached_prompt_tokens : int or None
@@ -56,13 +66,18 @@ class Answer:
 
     arrivals: list[int]
     n_tokens: list[int]
-    is_counted: bool
+    counted_by: Counted
     token_ids: list[int] | None
     prompt_tokens: int | None
     cached_prompt_tokens: int | None
     is_whole: bool
     n_malformed: int
     error: str
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is known how many tokens came with each arrival."""
+        return self.counted_by is not Counted.unknown
 
 
 @dataclass
@@ -72,6 +87,7 @@ class _Read:
     pieces: list["_Piece"] = field(default_factory=list)
     usage: Json = field(default_factory=dict)
     finish_reason: str | None = None
+    tells_reasons: bool = False
     is_done: bool = False
     n_malformed: int = 0
     error: str = ""
@@ -91,23 +107,24 @@ class _Piece:
 def read_answer(exchange: Exchange) -> Answer:
     """Read what came of a request."""
     read = _read(exchange)
-    counts, is_counted = _count(read)
+    counts, counted_by = _count(read)
     by_arrival: dict[int, int] = {}
     for piece, n in zip(read.pieces, counts, strict=True):
         if n:
             by_arrival[piece.arrival] = by_arrival.get(piece.arrival, 0) + n
     ids = [token for piece in read.pieces for token in piece.token_ids or ()]
-    is_whole = read.is_done or read.finish_reason is not None
+    # llama-cpp-python is done, and gives no reason, where it breaks a request off for another one.
+    is_whole = read.finish_reason is not None or (read.is_done and not read.tells_reasons)
     return Answer(
         list(by_arrival),
         list(by_arrival.values()),
-        is_counted,
+        counted_by,
         ids if ids and len(ids) == sum(counts) else None,
         _whole_number(read.usage.get("prompt_tokens")),
         _whole_number(_object(read.usage.get("prompt_tokens_details")).get("cached_tokens")),
         is_whole and not read.error,
         read.n_malformed,
-        read.error or exchange.error or ("" if is_whole else "it ended without saying why"),
+        read.error or exchange.error or ("" if is_whole else "it ended without a finish_reason"),
     )
 
 
@@ -142,17 +159,24 @@ def _take(event: Json, arrival: int, read: _Read) -> None:
     read.usage = usage or read.usage
     choices = event.get("choices") or [{}]
     choice = choices[0]
+    read.tells_reasons |= "finish_reason" in choice
     read.finish_reason = choice.get("finish_reason") or read.finish_reason
     ids = choice.get("token_ids")
     read.pieces.append(
         _Piece(
             arrival,
             _has_text(choice),
-            _whole_number(usage.get("completion_tokens")),
+            _running_count(event, usage),
             [_token_id(token) for token in ids] if ids is not None else None,
             len(ids) if ids is not None else _n_logprobs(choice),
         )
     )
+
+
+def _running_count(event: Json, usage: Json) -> int | None:
+    """Return how many tokens the server has generated so far, where an event says it."""
+    count = _whole_number(usage.get("completion_tokens"))
+    return _whole_number(_object(event.get("timings")).get("predicted_n")) if count is None else count
 
 
 def _has_text(choice: Json) -> bool:
@@ -166,17 +190,19 @@ def _n_logprobs(choice: Json) -> int | None:
     return len(listed) if listed is not None else None
 
 
-def _count(read: _Read) -> tuple[list[int], bool]:
-    """Return how many tokens each piece carries, and whether that is known."""
+def _count(read: _Read) -> tuple[list[int], Counted]:
+    """Return how many tokens each piece carries, and how that is known."""
     texts = [piece for piece in read.pieces if piece.has_text]
-    if texts and all(piece.completion_tokens is not None for piece in texts):
-        return _increments(read.pieces), True
+    # llama.cpp counts once for a token that ends a thought and begins the answer: two events of one arrival.
+    last_texts = {piece.arrival: piece for piece in texts}.values()
+    if texts and all(piece.completion_tokens is not None for piece in last_texts):
+        return _increments(read.pieces), Counted.running
     if texts and all(piece.n_listed is not None for piece in texts):
-        return [piece.n_listed or 0 for piece in read.pieces], True
+        return [piece.n_listed or 0 for piece in read.pieces], Counted.listed
     ones = [int(piece.has_text) for piece in read.pieces]
     beyond = (_whole_number(read.usage.get("completion_tokens")) or 0) - sum(ones)
     is_counted = beyond == 0 or (beyond == 1 and read.finish_reason == "stop")
-    return ones, is_counted
+    return ones, Counted.final if is_counted else Counted.unknown
 
 
 def _increments(pieces: list[_Piece]) -> list[int]:

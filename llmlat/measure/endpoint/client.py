@@ -6,12 +6,10 @@ request's parsing is never on another one's clock. That is why no reader of serv
 """
 
 import asyncio
-from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from typing import Any
 
 import httpcore
@@ -25,24 +23,12 @@ from tenacity import (
 )
 
 from llmlat.errors import one_line
-from llmlat.measure.endpoint.clock import ClockedBackend
+from llmlat.measure.endpoint.clock import ClockedBackend, ClosedBetweenRequestsError
+from llmlat.measure.endpoint.exchange import Exchange, Outcome
 from llmlat.measure.endpoint.settings import Endpoint
 
-# Too busy, or out of order for now; any other refusal would be the same again.
-RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 LONGEST_WAIT_S = 60.0
 MOST_OF_AN_ERROR_BYTES = 64 * 1024
-
-
-class Outcome(StrEnum):
-    """How an exchange ended."""
-
-    ended = "ended"
-    cut = "cut"
-    refused = "refused"
-    no_answer = "no_answer"
-    unreachable = "unreachable"
-    interrupted = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -58,63 +44,6 @@ class Job:
 
     request_id: int
     body: bytes
-
-
-@dataclass
-class Exchange:
-    """A request that was sent, and the bytes of the answer with the times when they came.
-
-    Attributes
-    ----------
-    request_id : int
-    planned_ns : int
-        When the arrival pattern had it sent. All times are `time.perf_counter_ns` of one process.
-    outcome : Outcome
-    sent_ns, first_byte_ns : int
-        When the request began to be written, and when its answer's first byte came; 0 where it did not.
-    body : bytes
-        The answer's body.
-    arrival_ns : array of int
-        When bytes came, strictly ascending.
-    arrival_end : array of int
-        How much of the body had come by each arrival, in bytes.
-    in_flight : array of int
-        Requests in flight when this one was sent, and after each arrival.
-    status : int
-        HTTP's; 0 where there was no answer.
-    error : str
-        What went wrong, for a person.
-    retry_after_s : float or None
-        How long the server asked to wait.
-    failures : list of str
-        What went wrong in the attempts before this one.
-    """
-
-    request_id: int
-    planned_ns: int
-    outcome: Outcome = Outcome.no_answer
-    sent_ns: int = 0
-    first_byte_ns: int = 0
-    body: bytes = b""
-    arrival_ns: "array[int]" = field(default_factory=lambda: array("q"))
-    arrival_end: "array[int]" = field(default_factory=lambda: array("q"))
-    in_flight: "array[int]" = field(default_factory=lambda: array("q"))
-    status: int = 0
-    error: str = ""
-    retry_after_s: float | None = None
-    failures: list[str] = field(default_factory=list)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether nothing of an answer came."""
-        return self.outcome in {Outcome.refused, Outcome.no_answer, Outcome.unreachable} or (
-            self.outcome is Outcome.cut and not self.arrival_ns
-        )
-
-    @property
-    def is_worth_another(self) -> bool:
-        """Whether the same request may be answered if it is sent again."""
-        return self.is_lost and (not self.status or self.status == 200 or self.status in RETRIED_STATUSES)
 
 
 class Client:
@@ -149,11 +78,8 @@ class Client:
         """Send a request until it is answered, or `engine.retries` times again; emit how it ended."""
         failures: list[str] = []
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(1 + self._endpoint.retries),
-            wait=_wait_s,
-            retry=retry_if_result(lambda exchange: exchange.is_worth_another),
+            **retries(self._endpoint, lambda exchange: exchange.is_worth_another),
             before_sleep=lambda state: failures.append(_exchange(state).error),
-            retry_error_callback=_exchange,
         )
         exchange: Exchange = await retrying(self._attempt, job, planned_ns, failures)
         self._emit(exchange)
@@ -164,7 +90,7 @@ class Client:
         exchange.in_flight.append(self._in_flight)
         parts: list[bytes] = []
         try:
-            await self._exchange(job, exchange, parts)
+            await self._exchange_on_open_connection(job, exchange, parts)
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
             exchange.outcome, exchange.error = Outcome.unreachable, _told(error)
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
@@ -178,6 +104,18 @@ class Client:
             self._in_flight -= 1
         exchange.body = b"".join(parts)
         return exchange
+
+    async def _exchange_on_open_connection(self, job: Job, exchange: Exchange, parts: list[bytes]) -> None:
+        """Send and receive, over another connection where a kept one turns out to be closed.
+
+        llama.cpp closes every connection after its stream, and others do after some seconds or requests; a
+        request that is sent just then is lost with it (RFC 9112, section 9.5). That is no failed attempt.
+        """
+        while True:
+            try:
+                return await self._exchange(job, exchange, parts)
+            except ClosedBetweenRequestsError:
+                exchange.in_flight[0] = self._in_flight  # each round uses a kept connection up
 
     async def _exchange(self, job: Job, exchange: Exchange, parts: list[bytes]) -> None:
         """Send and receive. Between chunks there is nothing here but the clock."""
@@ -245,6 +183,16 @@ def retry_after_s(value: str) -> float | None:
 
 
 _backoff = wait_exponential(multiplier=0.5, max=LONGEST_WAIT_S) + wait_random(0, 0.25)
+
+
+def retries(endpoint: Endpoint, is_worth_another: Callable[[Exchange], bool]) -> dict[str, Any]:
+    """Return how often an exchange is tried again, and after how long: what tenacity is told."""
+    return {
+        "stop": stop_after_attempt(1 + endpoint.retries),
+        "wait": _wait_s,
+        "retry": retry_if_result(is_worth_another),
+        "retry_error_callback": _exchange,
+    }
 
 
 def _wait_s(state: RetryCallState) -> float:

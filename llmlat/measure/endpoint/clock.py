@@ -16,6 +16,13 @@ import httpcore
 from httpcore import SOCKET_OPTION
 
 
+class ClosedBetweenRequestsError(httpcore.NetworkError):
+    """A connection that had answered before was closed by the server before any answer to this request came.
+
+    The server closed it while the request was on its way, and has most likely not seen it.
+    """
+
+
 class Inbox(asyncio.Protocol):
     """What a connection has received and nobody has read: bytes, and when they came."""
 
@@ -80,6 +87,7 @@ class ClockedStream(httpcore.AsyncNetworkStream):
     def __init__(self, transport: asyncio.Transport, inbox: Inbox) -> None:
         self._transport, self._inbox = transport, inbox
         self._is_answered = True
+        self._has_answered = False
         self.sent_ns = self.first_byte_ns = self.arrived_ns = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -91,6 +99,8 @@ class ClockedStream(httpcore.AsyncNetworkStream):
         except TimeoutError as error:
             raise httpcore.ReadTimeout(f"silent for {timeout:g} s") from error
         if not inbox.received:
+            if self._has_answered and not self._is_answered:
+                raise ClosedBetweenRequestsError("the server closed the connection between two requests")
             if inbox.error is not None:
                 raise httpcore.ReadError(str(inbox.error)) from inbox.error
             return b""
@@ -98,17 +108,17 @@ class ClockedStream(httpcore.AsyncNetworkStream):
         if len(data) > max_bytes:
             inbox.received.appendleft((self.arrived_ns, data[max_bytes:]))
         if not self._is_answered:
-            self.first_byte_ns, self._is_answered = self.arrived_ns, True
+            self.first_byte_ns, self._is_answered, self._has_answered = self.arrived_ns, True, True
         return data[:max_bytes]
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Note the time where a request begins, and write."""
         if not buffer:
             return
-        if self._inbox.is_over:
-            raise httpcore.WriteError("the server has closed the connection")
         if self._is_answered:
             self.sent_ns, self._is_answered = time.perf_counter_ns(), False
+        if self._inbox.is_over:
+            raise httpcore.WriteError("the server has closed the connection")
         self._transport.write(buffer)
         try:
             async with asyncio.timeout(timeout):

@@ -37,6 +37,10 @@ class PromptCounts:
             self._known[name] = self._count(self._messages[name])
         return self._known.get(name)
 
+    def of_warm_up(self, request: Request, answer: Answer) -> int | None:
+        """Return the tokens of what warmed up, which is the prompt and a few words before it."""
+        return self.of(request, answer) if answer.prompt_tokens is None else answer.prompt_tokens
+
     def known(self, request: Request) -> int | None:
         """Return the tokens of a request's prompt where they are known by now."""
         return self._known.get(request.prompt_ids[0])

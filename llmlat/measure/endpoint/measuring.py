@@ -17,11 +17,12 @@ from llmlat.dataset import Dataset
 from llmlat.errors import MeasurementError
 from llmlat.measure.endpoint.answers import Answer, read_answer, refusal
 from llmlat.measure.endpoint.arrival import Load
-from llmlat.measure.endpoint.client import Exchange
 from llmlat.measure.endpoint.counts import PromptCounts
+from llmlat.measure.endpoint.exchange import Exchange
 from llmlat.measure.endpoint.loads import Loads
 from llmlat.measure.endpoint.reader import Reader
 from llmlat.measure.endpoint.rows import RowMaker
+from llmlat.measure.endpoint.tally import UNCOUNTED, Tally
 from llmlat.measure.endpoint.unanswered import Unanswered
 from llmlat.measure.endpoint.warming import NoTokensError, warm_up
 from llmlat.measure.prompts import Request
@@ -32,9 +33,6 @@ from llmlat.measure.protocol.warmup import keep_warm_up
 from llmlat.measure.resuming import OnRequest, progress_bar
 
 log = logging.getLogger(__name__)
-
-UNCOUNTED = "uncounted_tokens"
-"""A flag of what the server tells: measuring the request again would not take it away."""
 
 
 class Measuring:
@@ -52,6 +50,13 @@ class Measuring:
     counts : PromptCounts
     on_request : callable
         Called with each request and its rows, once they are on disk.
+
+    Attributes
+    ----------
+    retries : dict of int
+        What `collect.flagged=retry` came to.
+    unanswered : Unanswered
+    tally : Tally
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Measuring:
         self._began_s: float | None = None
         self.retries = {"requests": 0, "tries_set_aside": 0, "flagged_to_the_end": 0}
         self.unanswered = Unanswered(dataset, rows.session_id)
+        self.tally = Tally(wants_whole_length=not config.decoding.stop_at_eos)
 
     def run(self) -> None:
         """Measure everything, and what comes to it on the way."""
@@ -98,10 +104,10 @@ class Measuring:
             count = self._counts.of(request, answer) if request is not None else None
             if request is None or count is None or not answer.arrivals:
                 continue
-            rows = self._rows.rows(request, exchange, answer, count)
             if answer.is_whole:
-                self._keep(request, rows, is_last=True)
+                self._keep(request, exchange, answer, count, is_last=True)
             else:
+                rows = self._rows.rows(request, exchange, answer, count)
                 self._dataset.keep_partial(request.request_id, rows)
 
     def _blocks(self, pending: list[Request]) -> Iterator[list[Request]]:
@@ -142,7 +148,7 @@ class Measuring:
             count = self._counts.of(request, answer)
             if count is None:
                 uncounted.append((request, exchange, answer))
-            elif self._keep(request, self._rows.rows(request, exchange, answer, count), is_last):
+            elif self._keep(request, exchange, answer, count, is_last=is_last):
                 yield request
         for request, exchange, answer in uncounted:
             count = self._ask_for_count(request)
@@ -151,7 +157,7 @@ class Measuring:
                     f"Request {request.request_id} ({request.name}) was cut before its prompt was counted; "
                     "it is measured when the same command is run again."
                 )
-            elif self._keep(request, self._rows.rows(request, exchange, answer, count), is_last):
+            elif self._keep(request, exchange, answer, count, is_last=is_last):
                 yield request
 
     def _send(self, load: Load) -> Iterator[tuple[Request, Exchange]]:
@@ -177,8 +183,11 @@ class Measuring:
         self.unanswered.add(request, exchange, why, self._counts.known(request))
         return None
 
-    def _keep(self, request: Request, rows: pd.DataFrame, is_last: bool) -> bool:
+    def _keep(
+        self, request: Request, exchange: Exchange, answer: Answer, prompt_tokens: int, *, is_last: bool
+    ) -> bool:
         """Put a request's rows on disk; return whether it is to be measured again."""
+        rows = self._rows.rows(request, exchange, answer, prompt_tokens)
         if flags_in(rows) - {UNCOUNTED}:
             if not is_last:
                 self._dataset.set_aside(request.request_id, rows)
@@ -187,8 +196,9 @@ class Measuring:
         rows = rows if self._is_settled else with_flag(rows, NOT_SETTLED)
         self._dataset.append_request(request.request_id, rows)
         if rows.empty:
-            log.warning(f"Request {request.request_id} ({request.name}): the server generated no token.")
+            log.warning(f"Request {request.request_id} ({request.name}): its answer brought no token.")
             return False
+        self.tally.add(request, answer, prompt_tokens)
         self._agenda.note(request, rows)
         self._on_request(request, rows)
         return False
@@ -219,7 +229,7 @@ class Measuring:
         (exchange,) = self._reader.send(self._loads.single(single, n_tokens))
         self.unanswered.failed_attempts.update(exchange.failures)
         answer = None if exchange.is_lost else read_answer(exchange)
-        count = self._counts.of(request, answer) if answer is not None else None
+        count = self._counts.of_warm_up(request, answer) if answer is not None else None
         if answer is not None and answer.is_whole and not answer.arrivals:
             raise NoTokensError
         if answer is None or count is None or not answer.arrivals:

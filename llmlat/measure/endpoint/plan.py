@@ -9,19 +9,26 @@ from typing import Any
 from llmlat.config import Config, QuantizationName
 from llmlat.errors import ConfigError
 from llmlat.measure.cells import Cell, plan_cells
-from llmlat.measure.endpoint.server import describe_server
+from llmlat.measure.endpoint.server import describe_server, software_words
 from llmlat.measure.endpoint.settings import Api, Endpoint, read_endpoint
 from llmlat.measure.endpoint.tokenizing import find_tokenizer
 from llmlat.measure.identity import identify_settings
 from llmlat.measure.machine.host import cpu_model, versions
 from llmlat.measure.models.tokenizers import Message
 from llmlat.measure.prompt_files import Prompt, load_prompts
-from llmlat.measure.prompts import Request, check_counts, cut_to_lengths, tokens_to_generate
+from llmlat.measure.prompts import (
+    Request,
+    check_counts,
+    cut_to_lengths,
+    tokens_to_generate,
+)
 from llmlat.measure.protocol.schedule import check_collect, planned
 
 PACKAGES = ("httpcore",)
 
 Messages = tuple[Message, ...]
+# Before a prompt that warms up: a server that remembers how prompts begin must not know it afterwards.
+WARM_UP_LEAD = "This is to warm up. "
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class EndpointPlan:
         return sum(request.max_new_tokens for request in self.requests)
 
     def body(self, request: Request, seed: int, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a request's JSON.
+        """Return a request's JSON. One that warms up begins with other words than the prompt.
 
         Parameters
         ----------
@@ -66,6 +73,9 @@ class EndpointPlan:
             What this server takes beyond what every one does.
         """
         cell, messages = request.cell, self.messages[request.prompt_ids[0]]
+        if request.is_warm_up:
+            first, *others = messages
+            messages = ({**first, "content": WARM_UP_LEAD + first["content"]}, *others)
         text: dict[str, Any] = {"messages": [dict(message) for message in messages]}
         if self.endpoint.api is Api.completions:
             text = {"prompt": "\n\n".join(message["content"] for message in messages)}
@@ -165,7 +175,7 @@ def _identify(
         {**asdict(request), "messages": [dict(m) for m in messages[request.prompt_ids[0]]]}
         for request in single_pass
     ]
-    told = ", ".join(str(value) for name, value in server.items() if name != "model")
+    told = software_words(server)
     return {
         **identify_settings(config, asked),
         "model": model,

@@ -27,7 +27,8 @@ from typing import IO, Any, Self
 
 from llmlat.errors import MeasurementError
 from llmlat.measure.endpoint.arrival import Load, send
-from llmlat.measure.endpoint.client import Client, Exchange
+from llmlat.measure.endpoint.client import Client
+from llmlat.measure.endpoint.exchange import Exchange
 from llmlat.measure.endpoint.settings import Endpoint
 
 STOP_TIMEOUT_S = 5.0

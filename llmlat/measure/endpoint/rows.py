@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from llmlat.measure.endpoint.answers import Answer
-from llmlat.measure.endpoint.client import Exchange
+from llmlat.measure.endpoint.exchange import Exchange
 from llmlat.measure.frames import request_columns, typed_frame
 from llmlat.measure.prompts import Request
 from llmlat.records import COLUMN, DECODE, FLAG_SEPARATOR, PREFILL, TELEMETRY

@@ -1,4 +1,4 @@
-"""What a server tells of itself before anything is measured, and which fields of a request it takes.
+"""What a server tells of itself before anything is measured.
 
 Nothing of this is timed. Each question is a short one, and a server that does not know it is not at fault:
 only where nothing answers at all, or the key is refused, is there nothing to go on with.
@@ -6,29 +6,26 @@ only where nothing answers at all, or the key is refused, is there nothing to go
 
 import json
 import logging
-from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from llmlat.errors import ConfigError, MeasurementError, one_line
-from llmlat.measure.endpoint.answers import Answer, read_answer, refusal
-from llmlat.measure.endpoint.client import Exchange, Outcome, headers
+from llmlat.errors import ConfigError, one_line
+from llmlat.measure.endpoint.client import headers
 from llmlat.measure.endpoint.settings import Endpoint
 
-# Where servers tell their version, and under which names: vLLM and SGLang, TGI, llama.cpp.
+# Where servers tell their version, and under which names: vLLM, SGLang (now and before), TGI, llama.cpp.
 _VERSION_PAGES = {
     "/version": ("version",),
+    "/server_info": ("version",),
+    "/get_server_info": ("version",),
     "/info": ("version", "sha", "model_dtype"),
     "/props": ("build_info",),
 }
 # What an entry of /models says and does not change from one moment to the next.
-_MODEL_FIELDS = ("id", "root", "owned_by", "max_model_len")
-# What only some servers take, offered to each: to go on to the wanted length, and to count as tokens come.
-IGNORE_EOS: dict[str, Any] = {"ignore_eos": True}
-RUNNING_USAGE: dict[str, Any] = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+# `meta` is llama.cpp's: size, parameters and storage type of the weights.
+_MODEL_FIELDS = ("id", "root", "owned_by", "max_model_len", "meta")
 
 
 def describe_server(endpoint: Endpoint, model: str) -> dict[str, Any]:
@@ -39,7 +36,7 @@ def describe_server(endpoint: Endpoint, model: str) -> dict[str, Any]:
     ConfigError
         Where nothing answers, or the key is refused.
     """
-    with _client(endpoint) as client:
+    with asking(endpoint) as client:
         try:
             listed = client.get(f"{endpoint.base_url.rstrip('/')}/models", timeout=endpoint.connect_timeout_s)
         except (httpx.HTTPError, OSError) as error:
@@ -49,7 +46,7 @@ def describe_server(endpoint: Endpoint, model: str) -> dict[str, Any]:
             ) from error
         _check_key(endpoint, listed.status_code)
         told = {"software": listed.headers.get("server"), **_version(client, endpoint)}
-    entries = _models(listed)
+    entries = listed_models(listed)
     served = next((entry for entry in entries if entry.get("id") == model), {})
     return {
         **{name: value for name, value in told.items() if value},
@@ -57,78 +54,26 @@ def describe_server(endpoint: Endpoint, model: str) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Capabilities:
-    """What a server takes and tells, found out by asking.
+def software_words(server: Mapping[str, Any]) -> str:
+    """Return a server's name and version as `describe_server` found them: `vllm 0.32.0 (uvicorn)`.
 
-    Attributes
-    ----------
-    fields : dict
-        Fields of a request that it takes beyond what every server does.
-    counts_prompts : bool
-        Whether it tells how many tokens a prompt has.
+    The header names what speaks HTTP, which may be a library; who owns the model is who serves it.
     """
-
-    fields: dict[str, Any]
-    counts_prompts: bool
-
-
-def find_capabilities(endpoint: Endpoint, body: Mapping[str, Any], stops_at_eos: bool) -> Capabilities:
-    """Ask a server for one token, and again with each field that it may not know.
-
-    Parameters
-    ----------
-    endpoint : Endpoint
-    body : mapping
-        A request's JSON, as every server takes it.
-    stops_at_eos : bool
-        Whether requests may end before their length.
-
-    Raises
-    ------
-    MeasurementError
-        Where it does not answer the plain request with at least one token.
-    """
-    short = {**body, "max_tokens": 1}
-    offered = [RUNNING_USAGE] if stops_at_eos else [IGNORE_EOS, RUNNING_USAGE]
-    with _client(endpoint) as client:
-        answer = _ask(client, endpoint, short)
-        if isinstance(answer, str):
-            raise MeasurementError(
-                f"engine.base_url={endpoint.base_url}: the server does not answer a request for one token "
-                f"({answer}).{_names(client, endpoint, str(body['model']))}"
-            )
-        taken: dict[str, Any] = {}
-        for fields in offered:
-            if any(name in endpoint.extra for name in fields):
-                continue
-            tried = _ask(client, endpoint, {**short, **taken, **fields})
-            if not isinstance(tried, str):
-                taken, answer = {**taken, **fields}, tried
-    return Capabilities(taken, answer.prompt_tokens is not None)
+    software, owner = server.get("software"), server["model"].get("owned_by")
+    version = " ".join(str(value) for name, value in server.items() if name not in {"software", "model"})
+    if not version or not owner:
+        return ", ".join(filter(None, [software, version]))
+    return f"{owner} {version} ({software})" if software else f"{owner} {version}"
 
 
-def _client(endpoint: Endpoint) -> httpx.Client:
+def asking(endpoint: Endpoint) -> httpx.Client:
+    """Return what asks a server, for a `with` block."""
     timeout = httpx.Timeout(endpoint.read_timeout_s, connect=endpoint.connect_timeout_s)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for every question
     # Measuring goes straight to the server, so this does too, whatever proxies the environment names.
-    return httpx.Client(timeout=timeout, headers=headers(endpoint), trust_env=False)
-
-
-def _ask(client: httpx.Client, endpoint: Endpoint, body: Mapping[str, Any]) -> Answer | str:
-    """Return the answer to a request, or why there is none."""
-    try:
-        response = client.post(endpoint.url, json=body)
-    except (httpx.HTTPError, OSError) as error:
-        return f"{type(error).__name__}: {one_line(error)}"
-    exchange = Exchange(0, 0, body=response.content, status=response.status_code)
-    if response.status_code != 200:
-        exchange.error = f"HTTP {response.status_code}"
-        return refusal(exchange)
-    exchange.outcome = Outcome.ended
-    exchange.arrival_ns, exchange.arrival_end = array("q", [0]), array("q", [len(response.content)])
-    answer = read_answer(exchange)
-    return answer if answer.is_whole else answer.error
+    # A connection that the server has closed since the last question would look like a refusal of this one.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(timeout=timeout, headers=headers(endpoint), trust_env=False, limits=limits)
 
 
 def _check_key(endpoint: Endpoint, status: int) -> None:
@@ -156,21 +101,10 @@ def _version(client: httpx.Client, endpoint: Endpoint) -> dict[str, Any]:
     return {}
 
 
-def _models(response: httpx.Response) -> list[Mapping[str, Any]]:
+def listed_models(response: httpx.Response) -> list[Mapping[str, Any]]:
+    """Return the entries of a server's list of models, none where that is no such list."""
     try:
         listed = response.raise_for_status().json()["data"]
     except (httpx.HTTPError, json.JSONDecodeError, KeyError, TypeError):
         return []
     return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-
-
-def _names(client: httpx.Client, endpoint: Endpoint, model: str) -> str:
-    """Say which models there are, where the one that was asked for is none of them."""
-    try:
-        entries = _models(client.get(f"{endpoint.base_url.rstrip('/')}/models"))
-    except (httpx.HTTPError, OSError):
-        return ""
-    names = [str(entry.get("id")) for entry in entries]
-    if not names or model in names:
-        return ""
-    return f" It lists no model {model}; engine.model may be {', '.join(names[:10])}."

@@ -11,13 +11,13 @@ import numpy as np
 from llmlat.config import Config, ModelConfig
 from llmlat.dataset import Dataset
 from llmlat.errors import MeasurementError
+from llmlat.measure.endpoint.capabilities import IGNORE_EOS, Capabilities, find_capabilities
 from llmlat.measure.endpoint.counts import PromptCounts, tokenizer_count
 from llmlat.measure.endpoint.loads import Loads
 from llmlat.measure.endpoint.measuring import Measuring
 from llmlat.measure.endpoint.plan import PACKAGES, EndpointPlan
 from llmlat.measure.endpoint.reader import Reader
 from llmlat.measure.endpoint.rows import RowMaker
-from llmlat.measure.endpoint.server import IGNORE_EOS, Capabilities, find_capabilities
 from llmlat.measure.endpoint.wording import announce
 from llmlat.measure.machine.host import describe_host, versions
 from llmlat.measure.machine.turns import taking_turns
@@ -108,13 +108,16 @@ def _run_session(
             raise MeasurementError(f"{where}: {error}; {kept_line(dataset, agenda)}.") from error
         finally:
             _close_session(plan, takes, dataset, measuring, rows)
+    for warning in measuring.tally.warnings():
+        log.warning(warning)
     _report_skipped(dataset)
 
 
 def _ask_capabilities(config: Config, plan: EndpointPlan) -> Capabilities:
     """Ask the server what it takes, and say what it does not."""
     stops_at_eos = config.decoding.stop_at_eos
-    takes = find_capabilities(plan.endpoint, plan.body(plan.single_pass[0], config.seed, {}), stops_at_eos)
+    question = plan.body(plan.single_pass[0].as_warm_up(1), config.seed, {})
+    takes = find_capabilities(plan.endpoint, question, stops_at_eos)
     if not stops_at_eos and not IGNORE_EOS.keys() & {**takes.fields, **plan.endpoint.extra}.keys():
         log.info("The server takes no ignore_eos: a request may end before prompt_set.max_new_tokens.")
     return takes
@@ -123,6 +126,11 @@ def _ask_capabilities(config: Config, plan: EndpointPlan) -> Capabilities:
 def _notices(plan: EndpointPlan, model: ModelConfig, takes: Capabilities) -> list[str]:
     """Return what the results must not be read without, a line each."""
     notices = []
+    if takes.other_models:
+        notices.append(
+            f"The server lists no model {plan.model} (it lists {', '.join(takes.other_models[:10])}) and "
+            "answers all the same: the results go by the name that it was asked for; engine.model says which."
+        )
     if not takes.counts_prompts:
         notices.append(
             f"The server does not tell how many tokens a prompt has: they are counted with the tokenizer of "
@@ -140,6 +148,7 @@ def _close_session(
         endpoint={
             **_describe(plan, takes),
             "failed_attempts": dict(measuring.unanswered.failed_attempts),
+            **measuring.tally.describe(),
             "unknown_columns": rows.unknown_columns(),
         },
         retries=measuring.retries,

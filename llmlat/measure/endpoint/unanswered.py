@@ -6,7 +6,7 @@ from typing import Any
 
 from llmlat.dataset import Dataset
 from llmlat.errors import MeasurementError
-from llmlat.measure.endpoint.client import Exchange, Outcome
+from llmlat.measure.endpoint.exchange import Exchange, Outcome
 from llmlat.measure.prompts import Request
 
 log = logging.getLogger(__name__)

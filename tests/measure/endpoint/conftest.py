@@ -9,7 +9,8 @@ from scripted_server import ScriptedServer, job
 
 from llmlat.measure.cells import Cell
 from llmlat.measure.endpoint.arrival import Load, send
-from llmlat.measure.endpoint.client import Client, Exchange
+from llmlat.measure.endpoint.client import Client
+from llmlat.measure.endpoint.exchange import Exchange
 from llmlat.measure.endpoint.settings import Endpoint
 from llmlat.measure.prompts import Request
 

@@ -18,7 +18,8 @@ class Reply:
     """What the server does with one request.
 
     `writes` are (seconds to wait, bytes) in turn; a list of bytes is several of HTTP's chunks in one write.
-    `end` is `clean`, `cut` (the connection is closed in the middle of the answer) or `reset`.
+    `end` is `clean`, `cut` (the connection is closed in the middle of the answer), `reset`, or `closing`: the
+    answer is whole, and the connection is closed while the next request over it is on its way.
     """
 
     writes: Sequence[tuple[float, bytes | list[bytes]]] = ()
@@ -134,6 +135,7 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         server_version, sys_version = "scripted/1", ""
+        is_closing = False
         disable_nagle_algorithm = True
 
         def setup(self) -> None:
@@ -153,6 +155,9 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def do_POST(self) -> None:
+            if self.is_closing:
+                self.close_connection = True
+                return
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with server.lock:
                 number = len(server.asked)
@@ -177,7 +182,8 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
                 time.sleep(seconds)
                 parts = filter(None, data if isinstance(data, list) else [data])
                 self.wfile.write(b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts))
-            if reply.end == "clean":
+            self.is_closing = reply.end == "closing"
+            if reply.end in {"clean", "closing"}:
                 self.wfile.write(b"0\r\n\r\n")
                 return
             self.close_connection = True

@@ -1,10 +1,12 @@
 """How many tokens came with each arrival, and how that is known."""
 
+from pathlib import Path
+
 import pytest
 from scripted_server import DONE, ROLE, chunk, sse, usage
 
-from llmlat.measure.endpoint.answers import read_answer, refusal
-from llmlat.measure.endpoint.client import Outcome
+from llmlat.measure.endpoint.answers import Counted, read_answer, refusal
+from llmlat.measure.endpoint.exchange import Outcome
 
 
 @pytest.fixture
@@ -15,6 +17,17 @@ def read(exchange_of):
         whole = [b"".join(part) if isinstance(part, list) else part for part in arrivals]
         timed = [(1000 * (1 + place), data) for place, data in enumerate(whole)]
         return read_answer(exchange_of(timed, outcome=outcome, **fields))
+
+    return answer
+
+
+@pytest.fixture
+def recorded(read):
+    """Return a function that reads what a real server sent, each event as an arrival."""
+
+    def answer(name):
+        sent = (Path(__file__).parent / "recorded" / f"{name}.sse").read_bytes()
+        return read(*(event + b"\n\n" for event in sent.split(b"\n\n") if event))
 
     return answer
 
@@ -69,6 +82,37 @@ def test_log_probabilities_count_tokens_too(read, listed):
     assert (counts(answer), answer.is_counted, answer.token_ids) == ({0: 2}, True, None)
 
 
+def test_what_llama_cpp_sends_is_counted_by_its_timings(recorded):
+    """Half a character is held back until the other half has come: the seventh token's chunk brings two."""
+    answer = recorded("llama_cpp")
+    assert (answer.counted_by, answer.n_tokens) == (Counted.running, [1, 1, 1, 1, 1, 2, 1])
+    assert (answer.prompt_tokens, answer.cached_prompt_tokens, answer.is_whole) == (16, 4, True)
+
+
+def test_what_vllm_sends_when_it_guesses_ahead_is_counted_by_its_usage(recorded):
+    answer = recorded("vllm_speculative")
+    assert (answer.counted_by, sum(answer.n_tokens), answer.is_whole) == (Counted.running, 12, True)
+    assert max(answer.n_tokens) > 1
+
+
+def test_what_mlx_sends_is_counted_at_the_end(recorded):
+    """Comments while it reads the prompt, the role in every chunk, and no count before the last one."""
+    answer = recorded("mlx")
+    assert (answer.counted_by, answer.n_tokens) == (Counted.final, [1] * 4)
+    assert (answer.prompt_tokens, answer.cached_prompt_tokens, answer.n_malformed) == (20, 4, 0)
+
+
+def test_a_token_that_ends_a_thought_and_begins_the_answer_is_counted_once(read):
+    """llama.cpp makes two events of it, and counts in the second."""
+    thought = sse({"choices": [{"delta": {"reasoning_content": "so"}, "finish_reason": None}]})
+    answer = read(
+        chunk("a", timings={"predicted_n": 1}),
+        [thought, chunk("b", timings={"predicted_n": 2})],
+        chunk(finish="length"),
+    )
+    assert (counts(answer), answer.counted_by) == ({0: 1, 1: 1}, Counted.running)
+
+
 @pytest.mark.parametrize("where", ["content", "reasoning_content", "reasoning"])
 def test_thoughts_are_tokens(read, where):
     event = sse({"choices": [{"delta": {where: "hm"}, "finish_reason": "length"}]})
@@ -77,8 +121,14 @@ def test_thoughts_are_tokens(read, where):
 
 def test_a_server_that_sends_no_done_is_whole_where_it_gives_a_reason(read):
     assert read(chunk("a"), chunk(finish="length")).is_whole
-    assert read(chunk("a"), DONE).is_whole
     assert not read(chunk("a"), chunk("b")).is_whole
+
+
+def test_a_server_that_gives_reasons_and_gives_none_has_broken_off(read):
+    """llama-cpp-python does when another request comes; a server that never gives one does not."""
+    broken_off = read(chunk("a"), DONE)
+    assert (broken_off.is_whole, broken_off.error) == (False, "it ended without a finish_reason")
+    assert read(sse({"choices": [{"delta": {"content": "a"}}]}), DONE).is_whole
 
 
 def test_a_connection_that_broke_leaves_what_had_come(read):

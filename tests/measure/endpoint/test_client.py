@@ -12,7 +12,8 @@ import pytest
 from scripted_server import DONE, ROLE, Reply, ScriptedServer, chunk, refusal, usage, well_behaved
 
 from llmlat.measure.endpoint.answers import read_answer
-from llmlat.measure.endpoint.client import Outcome, retry_after_s
+from llmlat.measure.endpoint.client import retry_after_s
+from llmlat.measure.endpoint.exchange import Outcome
 
 
 def after_sending_ms(exchange):
@@ -75,6 +76,23 @@ def test_a_multibyte_character_may_be_torn_apart(server, exchange_all):
 def test_connections_are_kept_open(server, exchange_all):
     exchange_all(4)
     assert len(server._server.connections) == 1
+
+
+def test_a_connection_that_is_closed_between_two_requests_is_no_failed_attempt(server, exchange_all):
+    """llama.cpp closes each connection after its stream, at times while the next request is on its way."""
+
+    def closing(asked, number):
+        whole = well_behaved(asked)
+        return Reply(whole.writes, end="closing")
+
+    server.script = closing
+    exchanges = exchange_all(6, in_flight=2, retries=0)
+    assert [exchange.outcome for exchange in exchanges] == [Outcome.ended] * 6
+    assert [exchange.failures for exchange in exchanges] == [[]] * 6
+    assert len(server.asked) == 6
+    assert len(server._server.connections) == 6
+    assert all(sum(read_answer(exchange).n_tokens) == 3 for exchange in exchanges)
+    assert all(exchange.planned_ns <= exchange.sent_ns < exchange.first_byte_ns for exchange in exchanges)
 
 
 @pytest.mark.parametrize("end", ["cut", "reset"])

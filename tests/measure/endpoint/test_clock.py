@@ -6,7 +6,7 @@ import time
 import httpcore
 import pytest
 
-from llmlat.measure.endpoint.clock import ClockedStream, Inbox
+from llmlat.measure.endpoint.clock import ClockedStream, ClosedBetweenRequestsError, Inbox
 
 
 class Transport:
@@ -75,6 +75,35 @@ async def test_silence_the_end_and_a_broken_connection_are_told_apart(stream, in
     assert stream.get_extra_info("is_readable")
     with pytest.raises(httpcore.WriteError):
         await stream.write(b"more")
+
+
+@pytest.mark.parametrize("is_seen", [False, True])
+def test_the_end_between_two_requests_is_told_apart(is_seen):
+    """It comes before the next request is written, or after."""
+
+    @in_a_loop
+    async def check(stream, inbox):
+        await stream.write(b"first")
+        inbox.data_received(b"answer")
+        await stream.read(9)
+        if is_seen:
+            inbox.eof_received()
+            with pytest.raises(httpcore.WriteError):
+                await stream.write(b"second")
+        else:
+            await stream.write(b"second")
+            inbox.connection_lost(ConnectionResetError("reset by peer"))
+        with pytest.raises(ClosedBetweenRequestsError):
+            await stream.read(9)
+
+    check()
+
+
+@in_a_loop
+async def test_the_end_after_a_first_request_is_no_such(stream, inbox):
+    await stream.write(b"first")
+    inbox.eof_received()
+    assert await stream.read(9) == b""
 
 
 @in_a_loop

@@ -6,7 +6,7 @@ import pytest
 from scripted_server import DONE, ROLE, chunk, sse, usage
 
 from llmlat.measure.endpoint.answers import read_answer
-from llmlat.measure.endpoint.client import Outcome
+from llmlat.measure.endpoint.exchange import Outcome
 from llmlat.measure.endpoint.rows import RowMaker
 from llmlat.records import COLUMNS, SCHEMA, TELEMETRY
 from llmlat.steps import one_row_a_step

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from scripted_server import DONE, Reply, chunk, on_prompt, refusal, well_behaved
+from scripted_server import DONE, Reply, chunk, counting, on_prompt, refusal, sse, well_behaved
 
 from llmlat.dataset import Dataset
 from llmlat.errors import ConfigError, MeasurementError
@@ -14,6 +14,8 @@ from llmlat.measure.endpoint.plan import make_plan
 from llmlat.measure.endpoint.session import measure
 
 N_PROMPTS, TOKENS = 4, 5
+N_QUESTIONS = 4
+"""Asked before anything is timed: a token, and one with each field that a server may not take."""
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_what_is_asked(server, run):
     assert 0 <= seed < 2**31
     assert {name: asked[name] for name in asked if name != "messages"} == {
         "model": "mistral-mini", "max_tokens": TOKENS, "temperature": 0.7, "top_k": 5, "top_p": 0.9,
-        "stream": True, "min_tokens": 3, "ignore_eos": True,
+        "stream": True, "min_tokens": 3, "ignore_eos": True, "timings_per_token": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }  # fmt: skip
     assert len({asked["seed"] for asked in server.of_prompts() if "seed" in asked}) >= N_PROMPTS - 1
@@ -126,6 +128,65 @@ def test_fields_that_a_server_refuses_are_left_out(server, run, caplog):
         dataset = run()
     assert len(counted(dataset)) == N_PROMPTS * TOKENS
     assert "The server takes no ignore_eos" in caplog.text
+
+
+def test_a_server_that_is_busy_while_it_is_asked_still_takes_what_it_takes(server, run):
+    """A refusal for now is none of the field; and every question has a connection of its own."""
+
+    def busy(asked, number):
+        if number in {1, 3}:
+            return refusal(503, "loading model", Retry_After="0")
+        whole = well_behaved(asked)
+        return Reply(whole.writes, end="closing") if number < 6 else whole
+
+    server.script = busy
+    (session,) = run().provenance["sessions"]
+    assert set(session["endpoint"]["taken_fields"]) == {"ignore_eos", "stream_options", "timings_per_token"}
+
+
+def test_a_running_count_is_not_asked_for_twice(server, run):
+    server.script = lambda asked, number: counting(asked, interval_s=0.001)
+    (session,) = run().provenance["sessions"]
+    assert "timings_per_token" not in session["endpoint"]["taken_fields"]
+    assert session["endpoint"]["requests_counted_by"] == {"running": N_PROMPTS}
+
+
+def test_a_model_that_is_not_listed_and_answers_all_the_same_is_told(server, run, caplog):
+    (session,) = run().provenance["sessions"]
+    (notice,) = session["notices"]
+    assert notice.startswith("The server lists no model mistral-mini (it lists scripted) and answers all")
+    assert notice in caplog.text
+    (session,) = run("engine.model=scripted").provenance["sessions"]
+    assert session["notices"] == []
+
+
+def test_what_a_person_would_not_expect_of_the_rows_is_told(server, run, caplog):
+    def answer(asked, number):
+        counts = {"prompt_tokens": 10, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 9}}
+        return Reply(
+            [(0, chunk("a")), (0, chunk("b", finish="stop")), (0, sse({"usage": counts})), (0, DONE)]
+        )
+
+    server.script = answer
+    (session,) = run("engine.model=scripted").provenance["sessions"]
+    assert session["endpoint"]["requests_ended_early"] == N_PROMPTS
+    assert session["endpoint"]["cached_prompt_fraction"] == 0.9
+    assert f"{N_PROMPTS} of {N_PROMPTS} requests ended before prompt_set.max_new_tokens" in caplog.text
+    assert "had computed 90 % of the prompts' tokens before" in caplog.text
+    caplog.clear()
+    (session,) = run("engine.model=scripted", "decoding.stop_at_eos=true").provenance["sessions"]
+    assert session["endpoint"]["requests_ended_early"] == 0
+    assert "ended before" not in caplog.text
+
+
+def test_what_is_measured_was_not_asked_before(server, run):
+    """A server that remembers how prompts begin must not have seen one in its questions or its warm-up."""
+    run()
+    said = [asked["messages"][-1]["content"] for asked in server.asked]
+    measured = said[-N_PROMPTS:]
+    assert len(set(measured)) == N_PROMPTS
+    for before in said[:-N_PROMPTS]:
+        assert not any(before.startswith(prompt[:8]) for prompt in measured)
 
 
 def test_several_in_flight_end_in_any_order_and_are_all_there(server, run):
@@ -200,7 +261,7 @@ def test_flagged_requests_are_measured_again(server, run):
 
 def test_attempts_that_fail_are_recorded(server, run):
     def moody(asked, number):
-        failed = {3: 429, 4: 500}.get(number)
+        failed = {N_QUESTIONS: 429, N_QUESTIONS + 1: 500}.get(number)
         return refusal(failed, "later", Retry_After="0") if failed else well_behaved(asked)
 
     server.script = moody
@@ -213,7 +274,9 @@ def test_attempts_that_fail_are_recorded(server, run):
 
 
 def test_one_request_that_is_refused_is_recorded_and_the_others_go_on(server, run, caplog):
-    server.script = lambda asked, number: refusal(400, "too long") if number == 4 else well_behaved(asked)
+    server.script = lambda asked, number: (
+        refusal(400, "too long") if number == N_QUESTIONS + 1 else well_behaved(asked)
+    )
     dataset = run("collect.warmup=0")
     assert dataset.is_complete
     assert sorted(counted(dataset)["request_id"].unique()) == [0, 2, 3]
@@ -281,10 +344,11 @@ def test_without_the_servers_counts_the_tokenizer_counts_and_says_so(server, run
     assert len(rows) == N_PROMPTS * TOKENS
     assert rows["prompt_tokens"].between(5, 60).all()
     assert (rows["flags"] == "uncounted_tokens").all()
+    assert f"in {N_PROMPTS} of {N_PROMPTS} requests each was taken for one" in caplog.text
     (session,) = dataset.provenance["sessions"]
     assert session["endpoint"]["prompt_tokens_from"] == "tokenizer"
-    assert "counted with the tokenizer of mistral-mini" in session["notices"][0]
-    assert session["notices"][0] in caplog.text
+    assert "counted with the tokenizer of mistral-mini" in session["notices"][-1]
+    assert session["notices"][-1] in caplog.text
 
 
 def test_without_counts_and_without_a_tokenizer_it_says_what_to_do(server, run):

@@ -13,7 +13,7 @@ from scripted_server import DONE, Reply, chunk, job, well_behaved
 from llmlat.errors import MeasurementError
 from llmlat.measure.endpoint.answers import read_answer
 from llmlat.measure.endpoint.arrival import Load
-from llmlat.measure.endpoint.client import Outcome
+from llmlat.measure.endpoint.exchange import Outcome
 from llmlat.measure.endpoint.reader import Reader
 
 

@@ -8,6 +8,7 @@ import pytest
 from llmlat.config import config_dir
 from llmlat.errors import ConfigError
 from llmlat.measure.endpoint.plan import make_plan
+from llmlat.measure.endpoint.server import software_words
 from llmlat.measure.endpoint.settings import Api, Arrival, Endpoint, is_endpoint, read_endpoint
 
 URL = "engine.base_url=http://localhost:8000/v1"
@@ -113,6 +114,23 @@ def test_a_key_that_is_missing_or_refused_is_told(compose, server, monkeypatch, 
     make_plan(config)
 
 
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        (
+            {"software": "uvicorn", "version": "0.32.0", "model": {"owned_by": "vllm"}},
+            "vllm 0.32.0 (uvicorn)",
+        ),
+        ({"version": "0.5.23", "model": {"owned_by": "sglang"}}, "sglang 0.5.23"),
+        ({"software": "uvicorn", "model": {"owned_by": "a person"}}, "uvicorn"),
+        ({"software": "uvicorn", "version": "1", "model": {}}, "uvicorn, 1"),
+        ({"model": {}}, ""),
+    ],
+)
+def test_a_version_goes_with_the_name_that_it_is_of(server, words):
+    assert software_words(server) == words
+
+
 def test_the_key_names_what_decides_and_no_timeouts_or_keys(compose, server):
     def identity(*overrides):
         return make_plan(
@@ -120,6 +138,7 @@ def test_the_key_names_what_decides_and_no_timeouts_or_keys(compose, server):
         ).identity
 
     plain = identity()
+    assert plain["versions"]["server"] == "scripted/1, 9.9"
     assert plain["server"] == {"software": "scripted/1", "version": "9.9", "model": {}}
     assert identity("engine.model=scripted")["server"]["model"] == {"id": "scripted"}
     assert (plain["weights"], plain["quantization"], plain["model"]) == ("served", "unknown", "mistral-mini")
