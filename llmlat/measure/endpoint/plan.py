@@ -30,7 +30,8 @@ from llmlat.records import ROWS_VERSION
 PACKAGES = ("httpcore",)
 
 Messages = tuple[Message, ...]
-# Before a prompt that warms up: a server that remembers how prompts begin must not know it afterwards.
+# In place of a prompt's beginning where it warms up: a server that remembers how prompts begin must not know
+# it afterwards. It gets no longer by that, or it might not fit the model.
 WARM_UP_LEAD = "This is to warm up. "
 
 
@@ -78,7 +79,7 @@ class EndpointPlan:
         cell, messages = request.cell, self.messages[request.prompt_ids[0]]
         if request.request_id == WARMUP_REQUEST_ID:
             first, *others = messages
-            messages = ({**first, "content": WARM_UP_LEAD + first["content"]}, *others)
+            messages = ({**first, "content": WARM_UP_LEAD + first["content"][len(WARM_UP_LEAD) :]}, *others)
         text: dict[str, Any] = {"messages": [dict(message) for message in messages]}
         if self.endpoint.api is Api.completions:
             text = {"prompt": "\n\n".join(message["content"] for message in messages)}

@@ -205,6 +205,7 @@ def test_what_is_measured_was_not_asked_before(server, run):
     said = [asked["messages"][-1]["content"] for asked in server.asked]
     measured = said[-N_PROMPTS:]
     assert len(set(measured)) == N_PROMPTS
+    assert {len(before) for before in said[:-N_PROMPTS]} == {len(measured[0])}
     for before in said[:-N_PROMPTS]:
         assert not any(before.startswith(prompt[:8]) for prompt in measured)
 
