@@ -91,7 +91,6 @@ class EndpointPlan:
             "temperature": cell.temperature,
             **{name: value for name, value in drawn.items() if value is not None},
             "stream": True,
-            "stream_options": {"include_usage": True},
             **fields,
             **self.endpoint.extra,
         }
