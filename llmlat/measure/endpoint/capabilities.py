@@ -15,9 +15,10 @@ from llmlat.measure.endpoint.exchange import RETRIED_STATUSES, Exchange, Outcome
 from llmlat.measure.endpoint.server import asking, listed_models
 from llmlat.measure.endpoint.settings import Endpoint
 
-# What only some servers take, offered to each: to go on to the wanted length, and to count as tokens come
-# (vLLM and SGLang; llama.cpp).
+# What only some servers take, offered to each: to go on to the wanted length, to count at the end, and to
+# count as tokens come (vLLM and SGLang; llama.cpp).
 IGNORE_EOS: dict[str, Any] = {"ignore_eos": True}
+USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
 RUNNING_USAGE: dict[str, Any] = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 RUNNING_TIMINGS: dict[str, Any] = {"timings_per_token": True}
 
@@ -57,9 +58,7 @@ def find_capabilities(endpoint: Endpoint, body: Mapping[str, Any], stops_at_eos:
     MeasurementError
         Where it does not answer the plain request with at least one token.
     """
-    offered = (
-        [RUNNING_USAGE, RUNNING_TIMINGS] if stops_at_eos else [IGNORE_EOS, RUNNING_USAGE, RUNNING_TIMINGS]
-    )
+    offered = [*([] if stops_at_eos else [IGNORE_EOS]), USAGE, RUNNING_USAGE, RUNNING_TIMINGS]
     with asking(endpoint) as client:
         answer = _ask(client, endpoint, body)
         others = _other_models(client, endpoint, str(body["model"]))

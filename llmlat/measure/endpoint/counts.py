@@ -38,7 +38,7 @@ class PromptCounts:
         return self._known.get(name)
 
     def of_warm_up(self, request: Request, answer: Answer) -> int | None:
-        """Return the tokens of what warmed up, which is the prompt and a few words before it."""
+        """Return the tokens of what warmed up, which is the prompt with another beginning."""
         return self.of(request, answer) if answer.prompt_tokens is None else answer.prompt_tokens
 
     def known(self, request: Request) -> int | None:

@@ -27,7 +27,8 @@ from llmlat.measure.protocol.schedule import check_collect, planned
 PACKAGES = ("httpcore",)
 
 Messages = tuple[Message, ...]
-# Before a prompt that warms up: a server that remembers how prompts begin must not know it afterwards.
+# In place of a prompt's beginning where it warms up: a server that remembers how prompts begin must not know
+# it afterwards. It gets no longer by that, or it might not fit the model.
 WARM_UP_LEAD = "This is to warm up. "
 
 
@@ -75,7 +76,7 @@ class EndpointPlan:
         cell, messages = request.cell, self.messages[request.prompt_ids[0]]
         if request.is_warm_up:
             first, *others = messages
-            messages = ({**first, "content": WARM_UP_LEAD + first["content"]}, *others)
+            messages = ({**first, "content": WARM_UP_LEAD + first["content"][len(WARM_UP_LEAD) :]}, *others)
         text: dict[str, Any] = {"messages": [dict(message) for message in messages]}
         if self.endpoint.api is Api.completions:
             text = {"prompt": "\n\n".join(message["content"] for message in messages)}
@@ -87,7 +88,6 @@ class EndpointPlan:
             "temperature": cell.temperature,
             **{name: value for name, value in drawn.items() if value is not None},
             "stream": True,
-            "stream_options": {"include_usage": True},
             **fields,
             **self.endpoint.extra,
         }

@@ -187,7 +187,5 @@ def _report_skipped(dataset: Dataset) -> None:
         dataset.forget_skipped()
         raise MeasurementError(f"no request was answered ({skipped[-1]['why']}).")
     if skipped:
-        log.warning(
-            f"{len(skipped)} requests were not answered; deleting {dataset.folder / 'skipped'} has them "
-            "tried again."
-        )
+        were = "1 request was" if len(skipped) == 1 else f"{len(skipped)} requests were"
+        log.warning(f"{were} not answered; deleting {dataset.folder / 'skipped'} has them tried again.")

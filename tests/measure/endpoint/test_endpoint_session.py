@@ -14,7 +14,7 @@ from llmlat.measure.endpoint.plan import make_plan
 from llmlat.measure.endpoint.session import measure
 
 N_PROMPTS, TOKENS = 4, 5
-N_QUESTIONS = 4
+N_QUESTIONS = 5
 """Asked before anything is timed: a token, and one with each field that a server may not take."""
 
 
@@ -117,9 +117,18 @@ def test_one_text_is_cut_to_lengths(server, run):
     assert ((per_word > 1) & (per_word <= 2)).all()
 
 
-def test_fields_that_a_server_refuses_are_left_out(server, run, caplog):
+@pytest.mark.parametrize(
+    ("refused", "taken"),
+    [
+        ({"continuous_usage_stats", "timings_per_token"}, {"stream_options": {"include_usage": True}}),
+        ({"stream_options"}, {"timings_per_token": True}),
+    ],
+)
+def test_fields_that_a_server_refuses_are_left_out(server, run, caplog, refused, taken):
+    refused = refused | {"ignore_eos"}
+
     def strict(asked, number):
-        if "ignore_eos" in asked or "continuous_usage_stats" in asked["stream_options"]:
+        if asked.keys() & refused or refused & asked.get("stream_options", {}).keys():
             return refusal(422, "unexpected field")
         return well_behaved(asked)
 
@@ -128,6 +137,8 @@ def test_fields_that_a_server_refuses_are_left_out(server, run, caplog):
         dataset = run()
     assert len(counted(dataset)) == N_PROMPTS * TOKENS
     assert "The server takes no ignore_eos" in caplog.text
+    (session,) = dataset.provenance["sessions"]
+    assert session["endpoint"]["taken_fields"] == taken
 
 
 def test_a_server_that_is_busy_while_it_is_asked_still_takes_what_it_takes(server, run):
@@ -137,7 +148,7 @@ def test_a_server_that_is_busy_while_it_is_asked_still_takes_what_it_takes(serve
         if number in {1, 3}:
             return refusal(503, "loading model", Retry_After="0")
         whole = well_behaved(asked)
-        return Reply(whole.writes, end="closing") if number < 6 else whole
+        return Reply(whole.writes, end="closing") if number < N_QUESTIONS + 2 else whole
 
     server.script = busy
     (session,) = run().provenance["sessions"]
@@ -185,6 +196,7 @@ def test_what_is_measured_was_not_asked_before(server, run):
     said = [asked["messages"][-1]["content"] for asked in server.asked]
     measured = said[-N_PROMPTS:]
     assert len(set(measured)) == N_PROMPTS
+    assert {len(before) for before in said[:-N_PROMPTS]} == {len(measured[0])}
     for before in said[:-N_PROMPTS]:
         assert not any(before.startswith(prompt[:8]) for prompt in measured)
 
