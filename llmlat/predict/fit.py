@@ -3,7 +3,6 @@
 Feature transforms live inside the fitted pipeline, so predicting cannot diverge from fitting.
 """
 
-import functools
 import inspect
 import warnings
 from collections.abc import Mapping
@@ -17,7 +16,6 @@ from sklearn.base import clone, is_regressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
-from threadpoolctl import ThreadpoolController
 
 from llmlat.config import FeaturesConfig
 from llmlat.errors import ConfigError, MissingExtraError, one_line
@@ -25,6 +23,7 @@ from llmlat.predict.evaluate import Milliseconds
 from llmlat.predict.features.check import check_features
 from llmlat.predict.features.formula import FormulaError
 from llmlat.predict.features.table import FeatureError, FeatureTable, InTheirUnits
+from llmlat.predict.threads import one_thread
 from llmlat.records import KNOWN, REQUEST, TARGET, Column
 
 N_REHEARSAL_ROWS, N_REHEARSAL_GROUPS = 200, 10
@@ -102,7 +101,7 @@ def predict(fitted: Pipeline, rows: pd.DataFrame) -> Milliseconds:
         Where a prediction fails or is infinite: some regressors overflow outside the rows they know.
     """
     try:
-        with _one_thread():
+        with one_thread():
             predicted = np.asarray(fitted.predict(rows[input_columns(fitted)]), dtype=np.float64)
     except FeatureError as error:
         raise ConfigError(f"features.columns: {error}.") from error
@@ -119,19 +118,9 @@ def _fit(pipeline: Pipeline, rows: pd.DataFrame, group: str) -> Pipeline:
     fresh = clone(pipeline)
     takes_groups = "groups" in inspect.signature(fresh.named_steps["regressor"].fit).parameters
     groups = {"regressor__groups": rows[group].to_numpy()} if takes_groups else {}
-    with _one_thread():
+    with one_thread():
         # The features alone: the rest would be copied with them, and checked.
         return fresh.fit(rows[input_columns(pipeline)], rows[TARGET].to_numpy(), **groups)
-
-
-def _one_thread() -> Any:
-    """Keep boosted trees from fighting over busy cores: two threads there took 36 times longer than one."""
-    return _threads().limit(limits=1, user_api="openmp")
-
-
-@functools.cache
-def _threads() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def features_of(pipeline: Pipeline) -> FeatureTable:

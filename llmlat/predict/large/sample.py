@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from llmlat.errors import ConfigError, one_line
 from llmlat.predict.large.parts import Groups, draw_groups, groups_of
 from llmlat.predict.large.rows import GROUP, Part
+from llmlat.predict.threads import one_thread
 from llmlat.records import TARGET
 
 
@@ -68,6 +69,7 @@ def fit_sample(pipeline: Pipeline, drawn: Sample, columns: Sequence[str]) -> Pip
     takes_groups = "groups" in inspect.signature(fresh.named_steps["regressor"].fit).parameters
     groups = {"regressor__groups": drawn.frame[GROUP].to_numpy()} if takes_groups else {}
     try:
-        return fresh.fit(drawn.frame[list(columns)], drawn.frame[TARGET].to_numpy(), **groups)
+        with one_thread():
+            return fresh.fit(drawn.frame[list(columns)], drawn.frame[TARGET].to_numpy(), **groups)
     except ValueError as error:
         raise ConfigError(f"regressor: cannot be fitted on these rows ({one_line(error)}).") from error
