@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from llmlat.predict import threads
+from llmlat.predict import export, threads
 from llmlat.predict.fit import fit, predict
 from llmlat.predict.predictor import load_predictor
 from llmlat.predict.results import Analysis
