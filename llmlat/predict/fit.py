@@ -13,6 +13,7 @@ import pandas as pd
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from sklearn.base import clone, is_regressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
@@ -115,12 +116,40 @@ def predict(fitted: Pipeline, rows: pd.DataFrame) -> Milliseconds:
 
 
 def _fit(pipeline: Pipeline, rows: pd.DataFrame, group: str) -> Pipeline:
+    # The features alone: the rest would be copied with them, and checked.
+    features = rows[input_columns(pipeline)]
+    return fit_as_asked(pipeline, features, rows[TARGET].to_numpy(), rows[group].to_numpy())
+
+
+def fit_as_asked(pipeline: Pipeline, features: pd.DataFrame, target: Milliseconds, groups: Any) -> Pipeline:
+    """Return a fitted copy of a pipeline; its regressor is told the groups where it asks for them.
+
+    Where it has not converged, `unconverged` tells: scikit-learn would say so of every fit, and an analysis
+    makes twenty and more.
+    """
     fresh = clone(pipeline)
     takes_groups = "groups" in inspect.signature(fresh.named_steps["regressor"].fit).parameters
-    groups = {"regressor__groups": rows[group].to_numpy()} if takes_groups else {}
-    with one_thread():
-        # The features alone: the rest would be copied with them, and checked.
-        return fresh.fit(rows[input_columns(pipeline)], rows[TARGET].to_numpy(), **groups)
+    told = {"regressor__groups": groups} if takes_groups else {}
+    with one_thread(), warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always", ConvergenceWarning)
+        fresh.fit(features, target, **told)
+    fresh.unconverged_ = None
+    for warning in raised:
+        if issubclass(warning.category, ConvergenceWarning):
+            fresh.unconverged_ = " ".join(str(warning.message).split()).rstrip(".")
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return fresh
+
+
+def unconverged(fitted: Pipeline) -> str | None:
+    """Return that a fit stopped before it had converged, in a line; None where it had."""
+    if fitted.unconverged_ is None:
+        return None
+    return (
+        f"The regressor's fit stopped before it had converged ({fitted.unconverged_}): it may miss by more "
+        "than it needs to. Let it go on for longer, as with a larger max_iter."
+    )
 
 
 def features_of(pipeline: Pipeline) -> FeatureTable:

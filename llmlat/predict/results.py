@@ -24,7 +24,7 @@ from llmlat.predict.evaluate import (
     latency_summary,
     worst_rows,
 )
-from llmlat.predict.fit import features_of, input_columns
+from llmlat.predict.fit import features_of, input_columns, unconverged
 from llmlat.predict.flagged import count_flags, without_flagged
 from llmlat.predict.floor import Floor, beside_floor, noise_floor
 from llmlat.predict.otherwise import tested_otherwise
@@ -109,6 +109,7 @@ def analyse(
         "source": "measured",
         "large": None,
         **about,
+        **_notices(about, headline.fitted),
         **_counts(rows, counted, headline),
         **_tested(counted, headline),
         **_settings(pipeline, headline.fitted, split),
@@ -142,6 +143,11 @@ def _counted(rows: pd.DataFrame, *, excludes_flagged: bool) -> tuple[pd.DataFram
         raise DatasetError("the dataset holds warm-up rows only; measure again with prompts to count.")
     flags = {**count_flags(counted), "excluded": excludes_flagged}
     return without_flagged(counted) if excludes_flagged else counted, flags
+
+
+def _notices(about: Mapping[str, Any], fitted: Pipeline) -> dict[str, list[str]]:
+    notice = unconverged(fitted)
+    return {"notices": [*about.get("notices", []), notice]} if notice else {}
 
 
 def _counts(rows: pd.DataFrame, counted: pd.DataFrame, headline: Tested) -> dict[str, int]:
