@@ -51,7 +51,7 @@ def test_a_fit_that_has_not_converged_is_said_once_in_a_line(
     before, notice = analysis.metrics["notices"]
     assert before == "said before"
     assert re.fullmatch(
-        r"The regressor's fit stopped before it had converged \(.*Maximum iterations \(1\) .*\): .*max_iter\.",
+        r"The regressor's fit stopped before it had converged \(.*iterations \(1\) .*\): .*max_iter\.",
         notice,
     )
     assert notice == unconverged(analysis.fitted)

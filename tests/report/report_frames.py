@@ -86,6 +86,8 @@ def block(n: int, mae: float, rmse: float) -> dict[str, Any]:
 def make_cell(**changes: Any) -> dict[str, Any]:
     """Return what one way of generating costs."""
     return {
+        "model": MODEL,
+        "quantization": "int8",
         "engine": "eager",
         "batch_size": 1,
         "num_beams": 1,

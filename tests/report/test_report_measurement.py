@@ -77,6 +77,16 @@ def test_ways_of_generating_stand_side_by_side(metrics):
     ]
 
 
+def test_models_set_side_by_side_are_named(metrics):
+    metrics["cells"].append(make_cell(model="Qwen/Qwen3-0.6B", quantization="none"))
+    table = measurement.cells(metrics)
+    assert table is not None
+    assert [row[0] for row in table.rows] == [
+        "Mistral-7B-Instruct-v0.3, 8-bit weights, eager",
+        "Qwen3-0.6B, unquantized, eager",
+    ]
+
+
 def test_the_share_of_the_bandwidth_is_told_where_it_is_known(metrics):
     assert measurement.bandwidth_words(metrics) == ""
     metrics["measurement"]["memory_bandwidth_bytes_per_s"] = 4.241e12
