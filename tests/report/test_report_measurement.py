@@ -1,7 +1,8 @@
 """What the report says of how the measuring went."""
 
 import pytest
-from report_frames import make_cell, make_metrics, make_predictions, make_rows
+from report_frames import make_predictions, make_rows
+from report_metrics import make_cell, make_metrics
 
 from llmlat.report import error_tables, measurement
 from llmlat.report.plots.over_time import over_time
