@@ -15,6 +15,9 @@ class OutsideError(LlmlatError):
 class Estimate:
     """How long a step takes, and how far off that may be; arrays where arrays of steps were asked for.
 
+    Each interval is of one step. Steps of one request are off the same way, so of a sum over them neither
+    ends nor quantiles can be had as of independent ones.
+
     Attributes
     ----------
     ms : float or ndarray

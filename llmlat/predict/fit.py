@@ -216,7 +216,7 @@ def _rehearse(pipeline: Pipeline, known: Mapping[str, Column], regressor: Mappin
     except Exception as error:
         raise ConfigError(
             f"regressor={_spelled(regressor)}: fails on {N_REHEARSAL_ROWS} made-up rows ({one_line(error)}); "
-            "mend its hyperparameters."
+            "mend its hyperparameters, or choose features that it can be fitted on."
         ) from error
 
 

@@ -72,6 +72,13 @@ def test_what_a_fit_warns_of_otherwise_is_handed_on(
         fit(make_pipeline().set_params(regressor=Warns()), thesis_rows)
 
 
+def test_a_regressor_that_reads_a_feature_which_is_not_there_is_refused(
+    compose: Callable[..., Config],
+) -> None:
+    with pytest.raises(ConfigError, match=r"reads the feature 'is_prefill', .*, or choose features that it"):
+        build_pipeline(compose("regressor=auto").regressor, THESIS)
+
+
 @pytest.mark.parametrize("is_nested", [False, True])
 def test_a_missing_extra_is_named(is_nested: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xgboost", None)
