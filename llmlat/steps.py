@@ -1,9 +1,9 @@
 """From tokens to steps: one row for each step that was timed.
 
 A step that generates several tokens side by side has one latency, and so has a chunk of several tokens from
-a server. Their rows share it, and counting
-each of them would pretend to more measurements than there were: a random split would find every test row's
-twin among the training rows, and equal rows would look free of noise.
+a server. Their rows share it, and counting each of them would pretend to more measurements than there were:
+a random split would find every test row's twin among the training rows, and equal rows would look free of
+noise.
 """
 
 import pandas as pd

@@ -28,8 +28,8 @@ def parquet(tmp_path: Path) -> Path:
     return path
 
 
-def run_of(cli: SimpleNamespace, *arguments: str) -> tuple[dict, Path]:
-    run = cli.run("split=by_request", *arguments)
+def run_of(cli: SimpleNamespace, *arguments: str, split: str = "by_request") -> tuple[dict, Path]:
+    run = cli.run(f"split={split}", *arguments)
     assert run.returncode == 0, run.stderr
     (folder,) = cli.folder.glob(f"outputs/{dict(a.split('=', 1) for a in arguments)['name']}/*")
     return json.loads((folder / "metrics.json").read_text()), folder
@@ -63,6 +63,48 @@ def test_a_table_is_fitted_exactly_where_it_lies(cli: SimpleNamespace, parquet: 
     step = llmlat.load_predictor(folder).estimate(prompt_tokens=500, context_length=510)
     assert step.is_inside
     assert step.low_ms < 25.1 < step.high_ms
+
+
+def test_rows_of_a_table_are_drawn_one_by_one_by_their_place_in_the_file(
+    cli: SimpleNamespace, parquet: Path
+) -> None:
+    metrics, _ = run_of(
+        cli,
+        f"table.path={parquet}",
+        "table.latency=seconds",
+        "table.unit=s",
+        "table.group=[request]",
+        "features.columns=[prompt,step]",
+        "name=random",
+        "large.rows=1000",
+        "large.sample_rows=400",
+        split="random",
+    )
+    assert metrics["n_train"] + metrics["n_test"] == N_GROUPS * ROWS_A_GROUP
+    assert metrics["n_test"] == pytest.approx(0.2 * N_GROUPS * ROWS_A_GROUP, rel=0.2)
+    assert metrics["mae_ms"] == pytest.approx(0.08, rel=0.2)  # noise of 0.1 ms
+
+
+def test_no_shown_row_was_fitted(cli: SimpleNamespace, parquet: Path) -> None:
+    """A nearest neighbour knows the rows that it was fitted on to the last digit."""
+    metrics, folder = run_of(
+        cli,
+        f"table.path={parquet}",
+        "table.latency=seconds",
+        "table.unit=s",
+        "table.group=[request]",
+        "features.columns=[prompt,step]",
+        "regressor=custom",
+        "regressor._target_=sklearn.neighbors.KNeighborsRegressor",
+        "+regressor.n_neighbors=1",
+        "name=shown",
+        "large.rows=1000",
+        "large.sample_rows=600",
+    )
+    shown = pd.read_parquet(folder / "predictions.parquet")
+    miss = (shown["token_latency_ms"] - shown["predicted_ms"]).abs()
+    assert miss.min() > 0
+    assert metrics["large"]["how"].startswith("sampled by group")
 
 
 def test_other_regressors_are_fitted_on_whole_groups(cli: SimpleNamespace, parquet: Path) -> None:

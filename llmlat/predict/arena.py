@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from llmlat.config import SplitConfig, SplitName
@@ -64,9 +63,7 @@ def compete(
     divisions = _divisions(rows, split)
     found = []
     for contestant in tqdm(contestants, desc="arena", unit="regressor", disable=None, dynamic_ncols=True):
-        # Two OpenMP threads on two busy cores take many times longer than one.
-        with threadpool_limits(limits=1):
-            found.append(_compete(contestant, divisions))
+        found.append(_compete(contestant, divisions))
     return sorted(found, key=_grouped_error)
 
 

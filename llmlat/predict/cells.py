@@ -1,4 +1,4 @@
-"""What each way of generating costs: latencies by cell, an engine and decoding settings each."""
+"""What each way of generating costs: latencies by cell, a model, an engine and decoding settings each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import pandas as pd
 
 from llmlat.records import DECODE, PREFILL, TARGET
 
-CELL = ["engine", "batch_size", "num_beams", "temperature", "top_k", "top_p"]
+CELL = ["model", "quantization", "engine", "batch_size", "num_beams", "temperature", "top_k", "top_p"]
 
 
 def cell_summary(rows: pd.DataFrame, measurement: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

@@ -15,6 +15,9 @@ class OutsideError(LlmlatError):
 class Estimate:
     """How long a step takes, and how far off that may be; arrays where arrays of steps were asked for.
 
+    Each interval is of one step. Steps of one request are off the same way, so of a sum over them neither
+    ends nor quantiles can be had as of independent ones.
+
     Attributes
     ----------
     ms : float or ndarray
@@ -74,44 +77,64 @@ def estimate(
     if outside == "refuse" and words:
         raise OutsideError(f"outside of what was measured: {'; '.join(words)}.")
     predicted, excess = np.broadcast_arrays(np.asarray(predicted_ms, dtype=np.float64), excess)
-    is_inside = excess == 0
-    is_prefill = _is_prefill(values, predicted.shape)
-    by_phase, beyond = calibration["by_phase"], calibration["beyond"]
-
-    def within(kind: str, wanted: str) -> Any:
-        first, later = (_infinite(by_phase.get(phase), kind, wanted) for phase in ("prefill", "decode"))
-        return np.where(is_prefill, first, later)
-
-    def widened(kind: str, wanted: str, around: Any) -> Any:
-        """Return a share of the prediction, further from `around` the further outside a step lies."""
-        inside = within(kind, wanted)
-        # Nothing is known better outside than inside.
-        outside_too = np.maximum(inside, _infinite(beyond, kind, wanted))
-        with np.errstate(invalid="ignore"):
-            wider = around + (outside_too - around) * (1.0 + excess)
-        # No number comes of infinity less infinity, or times 0: nothing is known there.
-        return np.where(is_inside, inside, np.where(np.isnan(wider), np.inf, wider))
+    known = _Known(calibration, _is_prefill(values, predicted.shape), excess)
 
     def above(share: Any) -> Any:
         # No latency is 0 or below: where a line runs there, nothing is known.
         scaled = share * np.maximum(predicted, calibration["least_ms"])
         return np.where(predicted > 0, np.maximum(predicted + scaled, 0.0), np.inf)
 
-    half, median = widened("levels", f"{level:g}", 0.0), within("quantiles", "0.5")
-    low, high = np.maximum(2 * predicted - above(half), 0.0), above(half)
-    quantiles = [above(median), *(above(widened("quantiles", q, median)) for q in ("0.9", "0.99"))]
-    p50, p90, p99 = (_plain(quantile) for quantile in quantiles)
+    high, median = above(known.widened("levels", f"{level:g}")), known.inside("quantiles", "0.5")
+    p90, p99 = (above(known.widened("quantiles", quantile, median)) for quantile in ("0.9", "0.99"))
     return Estimate(
         ms=_plain(predicted),
-        low_ms=_plain(low),
+        low_ms=_plain(np.maximum(2 * predicted - high, 0.0)),
         high_ms=_plain(high),
         level=level,
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-        is_inside=_plain(is_inside),
+        p50_ms=_plain(above(median)),
+        p90_ms=_plain(p90),
+        p99_ms=_plain(p99),
+        is_inside=_plain(excess == 0),
         outside=words,
     )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of some steps' misses, as shares of their predictions; infinite where nothing is.
+
+    Attributes
+    ----------
+    calibration : mapping
+        As `predictor.json` has it.
+    is_prefill : ndarray of bool
+    excess : ndarray of float64
+        From `_excess`.
+    """
+
+    calibration: Mapping[str, Any]
+    is_prefill: Any
+    excess: Any
+
+    def inside(self, kind: str, wanted: str) -> Any:
+        """Return what the bands of the steps' phases say of a level or a quantile."""
+        import numpy as np
+
+        by_phase = self.calibration["by_phase"]
+        first, later = (_infinite(by_phase.get(phase), kind, wanted) for phase in ("prefill", "decode"))
+        return np.where(self.is_prefill, first, later)
+
+    def widened(self, kind: str, wanted: str, around: Any = 0.0) -> Any:
+        """Return the same, further from `around` the further outside a step lies."""
+        import numpy as np
+
+        inside = self.inside(kind, wanted)
+        # Nothing is known better outside than inside.
+        outside = np.maximum(inside, _infinite(self.calibration["beyond"], kind, wanted))
+        with np.errstate(invalid="ignore"):
+            wider = around + (outside - around) * (1.0 + self.excess)
+        # No number comes of infinity less infinity, or times 0: nothing is known there.
+        return np.where(self.excess == 0, inside, np.where(np.isnan(wider), np.inf, wider))
 
 
 def _plain(values: Any) -> Any:
@@ -146,7 +169,8 @@ def _excess(inputs: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Any, 
     import numpy as np
 
     furthest: Any = np.asarray(0.0)
-    words = []
+    words: list[str] = []
+    following: list[str] = []
     for name, entry in inputs.items():
         asked = np.asarray(values[name])
         if "values" in entry:
@@ -157,11 +181,12 @@ def _excess(inputs: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Any, 
         else:
             excess = _ranges_beyond(asked.astype(np.float64), entry["from"], entry["to"])
             measured = f"{entry['from']:g} to {entry['to']:g}"
-        # What follows from other inputs is outside with them, and need not be said again.
-        if excess.any() and not isinstance(entry.get("default"), Mapping):
-            words.append(f"{name} {asked.ravel()[np.argmax(excess.ravel())]} (measured: {measured})")
+        if excess.any():
+            said = following if isinstance(entry.get("default"), Mapping) else words
+            said.append(f"{name} {asked.ravel()[np.argmax(excess.ravel())]} (measured: {measured})")
         furthest = np.maximum(furthest, excess)
-    return furthest, tuple(words)
+    # What follows from other inputs is outside with them as a rule, and need not be said again.
+    return furthest, tuple(words or following)
 
 
 def _ranges_beyond(asked: Any, low: float, high: float) -> Any:

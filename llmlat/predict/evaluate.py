@@ -162,7 +162,7 @@ def first_visits(rows: pd.DataFrame) -> dict[str, Any]:
     padded = rows["padded_context_length"].fillna(rows["context_length"])
     decode = rows.assign(padded_context_length=padded)[rows["phase"] == DECODE]
     first, later = decode[decode["first_visit"]], decode[~decode["first_visit"]]
-    shape = ["engine", "batch_size", "num_beams", "padded_context_length"]
+    shape = ["model", "quantization", "engine", "batch_size", "num_beams", "padded_context_length"]
     by_shape = [part.groupby(shape)[TARGET].median() for part in (first, later)]
     cost = (by_shape[0] - by_shape[1]).dropna()
     return {

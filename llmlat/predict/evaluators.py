@@ -80,6 +80,8 @@ def pipeline_of(path: Path, spec: Mapping[str, Any]) -> Callable[[Values], Any]:
         import numpy as np
         import pandas as pd
 
+        from llmlat.predict.threads import one_thread
+
         pipeline = joblib.load(pickled)
     except Exception as error:
         raise LoadError(
@@ -89,7 +91,8 @@ def pipeline_of(path: Path, spec: Mapping[str, Any]) -> Callable[[Values], Any]:
     def evaluate(values: Values) -> Any:
         columns = np.broadcast_arrays(*(_as_column(values[name]) for name in inputs))
         frame = pd.DataFrame({name: column.ravel() for name, column in zip(inputs, columns, strict=True)})
-        latency = pipeline.predict(frame).reshape(columns[0].shape)
+        with one_thread():
+            latency = pipeline.predict(frame).reshape(columns[0].shape)
         return latency if latency.ndim else float(latency)
 
     return evaluate

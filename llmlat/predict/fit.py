@@ -3,7 +3,6 @@
 Feature transforms live inside the fitted pipeline, so predicting cannot diverge from fitting.
 """
 
-import functools
 import inspect
 import warnings
 from collections.abc import Mapping
@@ -14,10 +13,10 @@ import pandas as pd
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from sklearn.base import clone, is_regressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
-from threadpoolctl import ThreadpoolController
 
 from llmlat.config import FeaturesConfig
 from llmlat.errors import ConfigError, MissingExtraError, one_line
@@ -25,6 +24,7 @@ from llmlat.predict.evaluate import Milliseconds
 from llmlat.predict.features.check import check_features
 from llmlat.predict.features.formula import FormulaError
 from llmlat.predict.features.table import FeatureError, FeatureTable, InTheirUnits
+from llmlat.predict.threads import one_thread
 from llmlat.records import KNOWN, REQUEST, TARGET, Column
 
 N_REHEARSAL_ROWS, N_REHEARSAL_GROUPS = 200, 10
@@ -102,7 +102,7 @@ def predict(fitted: Pipeline, rows: pd.DataFrame) -> Milliseconds:
         Where a prediction fails or is infinite: some regressors overflow outside the rows they know.
     """
     try:
-        with _one_thread():
+        with one_thread():
             predicted = np.asarray(fitted.predict(rows[input_columns(fitted)]), dtype=np.float64)
     except FeatureError as error:
         raise ConfigError(f"features.columns: {error}.") from error
@@ -116,22 +116,40 @@ def predict(fitted: Pipeline, rows: pd.DataFrame) -> Milliseconds:
 
 
 def _fit(pipeline: Pipeline, rows: pd.DataFrame, group: str) -> Pipeline:
+    # The features alone: the rest would be copied with them, and checked.
+    features = rows[input_columns(pipeline)]
+    return fit_as_asked(pipeline, features, rows[TARGET].to_numpy(), rows[group].to_numpy())
+
+
+def fit_as_asked(pipeline: Pipeline, features: pd.DataFrame, target: Milliseconds, groups: Any) -> Pipeline:
+    """Return a fitted copy of a pipeline; its regressor is told the groups where it asks for them.
+
+    Where it has not converged, `unconverged` tells: scikit-learn would say so of every fit, and an analysis
+    makes twenty and more.
+    """
     fresh = clone(pipeline)
     takes_groups = "groups" in inspect.signature(fresh.named_steps["regressor"].fit).parameters
-    groups = {"regressor__groups": rows[group].to_numpy()} if takes_groups else {}
-    with _one_thread():
-        # The features alone: the rest would be copied with them, and checked.
-        return fresh.fit(rows[input_columns(pipeline)], rows[TARGET].to_numpy(), **groups)
+    told = {"regressor__groups": groups} if takes_groups else {}
+    with one_thread(), warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always", ConvergenceWarning)
+        fresh.fit(features, target, **told)
+    fresh.unconverged_ = None
+    for warning in raised:
+        if issubclass(warning.category, ConvergenceWarning):
+            fresh.unconverged_ = " ".join(str(warning.message).split()).rstrip(".")
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return fresh
 
 
-def _one_thread() -> Any:
-    """Keep boosted trees from fighting over busy cores: two threads there took 36 times longer than one."""
-    return _threads().limit(limits=1, user_api="openmp")
-
-
-@functools.cache
-def _threads() -> ThreadpoolController:
-    return ThreadpoolController()
+def unconverged(fitted: Pipeline) -> str | None:
+    """Return that a fit stopped before it had converged, in a line; None where it had."""
+    if fitted.unconverged_ is None:
+        return None
+    return (
+        f"The regressor's fit stopped before it had converged ({fitted.unconverged_}): it may miss by more "
+        "than it needs to. Let it go on for longer, as with a larger max_iter."
+    )
 
 
 def features_of(pipeline: Pipeline) -> FeatureTable:
@@ -198,7 +216,7 @@ def _rehearse(pipeline: Pipeline, known: Mapping[str, Column], regressor: Mappin
     except Exception as error:
         raise ConfigError(
             f"regressor={_spelled(regressor)}: fails on {N_REHEARSAL_ROWS} made-up rows ({one_line(error)}); "
-            "mend its hyperparameters."
+            "mend its hyperparameters, or choose features that it can be fitted on."
         ) from error
 
 

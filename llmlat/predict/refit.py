@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from llmlat.predict.beside import Tested, errors_of
 from llmlat.predict.coefficients import coefficient_table
 from llmlat.predict.evaluate import NO_ROWS, baselines, error_block
 from llmlat.predict.fit import fit, predict
@@ -26,9 +27,7 @@ def revisited(rows: pd.DataFrame) -> pd.DataFrame:
     return kept[~kept["first_visit"]]
 
 
-def refit(
-    keep: Keep, rows: pd.DataFrame, pipeline: Pipeline, train: pd.DataFrame, predictions: pd.DataFrame
-) -> dict[str, Any]:
+def refit(keep: Keep, rows: pd.DataFrame, pipeline: Pipeline, headline: Tested, group: str) -> dict[str, Any]:
     """Fit again on some of the training rows, and test both fits on the same test rows.
 
     Parameters
@@ -39,10 +38,9 @@ def refit(
         All counted rows.
     pipeline : Pipeline
         Unfitted.
-    train : DataFrame
-        The training rows of the headline fit.
-    predictions : DataFrame
-        Its test rows, with `predicted_ms`.
+    headline : Tested
+    group : str
+        The column that the headline fit kept apart.
 
     Returns
     -------
@@ -50,18 +48,19 @@ def refit(
         `n_train`, `n_test`, `n_dropped`, `headline` and `refit` (error blocks), `baselines`, `coefficients`
         and `intercept_ms`; None where too few rows are left.
     """
+    train, predictions = headline.train, headline.predictions
     kept_train, kept_test = keep(train), keep(predictions)
     measured = kept_test[TARGET].to_numpy()
     found: dict[str, Any] = {
         "n_train": len(kept_train),
         "n_test": len(kept_test),
         "n_dropped": len(train) + len(predictions) - len(kept_train) - len(kept_test),
-        "headline": error_block(measured, kept_test["predicted_ms"].to_numpy()),
+        "headline": errors_of(kept_test),
     }
     if len(kept_train) < MIN_TRAIN_ROWS or kept_test.empty:
         nothing = {"baselines": None, "coefficients": None, "intercept_ms": None}
         return {**found, "refit": error_block(NO_ROWS, NO_ROWS), **nothing}
-    refitted = fit(pipeline, kept_train)
+    refitted = fit(pipeline, kept_train, group)
     table = coefficient_table(refitted)
     return {
         **found,

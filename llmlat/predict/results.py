@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from llmlat.config import SplitConfig, SplitName
-from llmlat.errors import ConfigError, DatasetError
+from llmlat.config import SplitConfig
+from llmlat.errors import DatasetError
 from llmlat.predict import thesis
 from llmlat.predict.analysis.effects import effects_by_cell
-from llmlat.predict.analysis.inputs import along_context, average_effects, shuffled
+from llmlat.predict.analysis.inputs import along_context, average_effects
 from llmlat.predict.analysis.physics import physics_terms
-from llmlat.predict.beside import Tested, errors_of, fit_and_test, leakage_gap, splits_beside
+from llmlat.predict.beside import Tested, errors_of, fit_and_test
 from llmlat.predict.cells import cell_summary
 from llmlat.predict.coefficients import coefficient_table, spelled_formula
 from llmlat.predict.evaluate import (
@@ -24,16 +24,16 @@ from llmlat.predict.evaluate import (
     latency_summary,
     worst_rows,
 )
-from llmlat.predict.fit import features_of, input_columns
+from llmlat.predict.fit import features_of, input_columns, unconverged
 from llmlat.predict.flagged import count_flags, without_flagged
-from llmlat.predict.floor import beside_floor, noise_floor
+from llmlat.predict.floor import Floor, beside_floor, noise_floor
+from llmlat.predict.otherwise import tested_otherwise
 from llmlat.predict.refit import refit, revisited, steady
-from llmlat.predict.split import UNITS, kept_apart
-from llmlat.predict.trees import boosted_trees
+from llmlat.predict.split import kept_apart
 from llmlat.predict.uncertainty.bootstrap import coefficient_intervals, error_intervals
-from llmlat.predict.uncertainty.calibration import Calibration, calibrate_fit, coverage
+from llmlat.predict.uncertainty.calibration import Calibration, calibrate_fit
 from llmlat.predict.validate import validate, validation_of
-from llmlat.records import DECODE, TARGET
+from llmlat.records import DECODE
 
 SCHEMA_VERSION = 1
 
@@ -99,77 +99,75 @@ def analyse(
     ConfigError
         Where the rows are too few for the split.
     """
-    counted = rows[~rows["is_warmup"]].reset_index(drop=True)
-    if counted.empty:
-        raise DatasetError("the dataset holds warm-up rows only; measure again with prompts to count.")
-    flags = {**count_flags(counted), "excluded": excludes_flagged}
-    if excludes_flagged:
-        counted = without_flagged(counted)
+    counted, flags = _counted(rows, excludes_flagged=excludes_flagged)
     headline = fit_and_test(counted, pipeline, split)
-    fitted, train, predictions = headline.fitted, headline.train, headline.predictions
-    group, validated = kept_apart(split), validate(train, pipeline, split)
-    coefficients = coefficient_table(fitted)
+    validated = validate(headline.train, pipeline, split)
+    calibration, uncalibrated = calibrate_fit(headline.train, pipeline, split, validated)
     floor, floor_reason = noise_floor(counted, input_columns(pipeline))
-    calibration, uncalibrated = calibrate_fit(train, pipeline, split, validated)
-    grouped = split if split.name in UNITS else replace(split, name=SplitName.by_request, column=None)
-    held_out = headline if grouped is split else _held_out(counted, pipeline, grouped)
-    known = {split.name: headline, **({grouped.name: held_out} if held_out else {})}
-    splits = splits_beside(counted, pipeline, split, known)
     metrics: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "source": "measured",
         "large": None,
         **about,
-        **_counts(rows, counted, train, predictions),
-        **{name: value for name, value in errors_of(predictions).items() if name != "n"},
-        **_settings(pipeline, fitted, split),
-        **validation_of(train, validated),
-        "splits": splits,
-        "leakage_gap": leakage_gap(splits),
-        **coefficients,
-        "formula": spelled_formula(coefficients),
-        "average_effects": average_effects(fitted, train),
-        "physics": physics_terms(fitted, train),
-        "intervals": {
-            "errors": error_intervals(predictions, group),
-            "coefficients": coefficient_intervals(fitted, train, group),
-        },
+        **_notices(about, headline.fitted),
+        **_counts(rows, counted, headline),
+        **_tested(counted, headline),
+        **_settings(pipeline, headline.fitted, split),
+        **validation_of(headline.train, validated),
+        **_what_was_learnt(headline, kept_apart(split)),
         "calibration": calibration.as_dict() if calibration else None,
         "calibration_reason": uncalibrated,
-        **_on_held_out(held_out, pipeline, grouped, calibration if held_out is headline else None),
-        "effects": effects_by_cell(counted),
-        "along_context": along_context(fitted, counted),
-        "baselines": baselines(counted, train, predictions),
+        **tested_otherwise(counted, pipeline, split, headline, calibration),
+        **_refitted(counted, pipeline, headline, kept_apart(split), floor),
+        **_latencies(counted, headline.fitted, about.get("measurement")),
+        "flags": flags,
         "noise_floor": floor,
         "noise_floor_reason": floor_reason,
-        "flags": flags,
-        "by_phase": by_phase(predictions),
-        "worst_rows": worst_rows(predictions),
-        "without_warmup_and_prefill": beside_floor(
-            refit(steady, counted, pipeline, train, predictions), floor, DECODE
-        ),
-        "without_first_visits": beside_floor(
-            refit(revisited, counted, pipeline, train, predictions), floor, DECODE
-        ),
-        "first_visits": first_visits(counted),
-        "latency": latency_summary(counted),
-        "cells": cell_summary(counted, about.get("measurement")),
     }
     metrics = beside_floor(metrics, floor)
     metrics["verdicts"] = thesis.verdicts(metrics, rows, contrast) if reference == "thesis" else []
     metrics["reference"] = thesis.REFERENCE if reference == "thesis" else None
-    return Analysis(fitted, metrics, predictions, counted, train, calibration)
+    return Analysis(headline.fitted, metrics, headline.predictions, counted, headline.train, calibration)
 
 
-def _counts(
-    rows: pd.DataFrame, counted: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame
-) -> dict[str, int]:
+def _counted(rows: pd.DataFrame, *, excludes_flagged: bool) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the rows to fit and test on, and how many are doubtful, before any is left out.
+
+    Raises
+    ------
+    DatasetError
+        Where none is left.
+    """
+    counted = rows[~rows["is_warmup"]].reset_index(drop=True)
+    if counted.empty:
+        raise DatasetError("the dataset holds warm-up rows only; measure again with prompts to count.")
+    flags = {**count_flags(counted), "excluded": excludes_flagged}
+    return without_flagged(counted) if excludes_flagged else counted, flags
+
+
+def _notices(about: Mapping[str, Any], fitted: Pipeline) -> dict[str, list[str]]:
+    notice = unconverged(fitted)
+    return {"notices": [*about.get("notices", []), notice]} if notice else {}
+
+
+def _counts(rows: pd.DataFrame, counted: pd.DataFrame, headline: Tested) -> dict[str, int]:
     return {
         "n_events": len(counted),
-        "n_train": len(train),
-        "n_test": len(test),
+        "n_train": len(headline.train),
+        "n_test": len(headline.predictions),
         "n_requests": int(counted["request_id"].nunique()),
         "n_warmup": int(rows["is_warmup"].sum()),
+    }
+
+
+def _tested(counted: pd.DataFrame, headline: Tested) -> dict[str, Any]:
+    """Return the errors on the headline's test rows, the baselines', and what the average hides."""
+    errors = errors_of(headline.predictions)
+    return {
+        **{name: value for name, value in errors.items() if name != "n"},  # it is `n_test`
+        "baselines": baselines(counted, headline.train, headline.predictions),
+        "by_phase": by_phase(headline.predictions),
+        "worst_rows": worst_rows(headline.predictions),
     }
 
 
@@ -191,33 +189,42 @@ def _settings(pipeline: Pipeline, fitted: Pipeline, split: SplitConfig) -> dict[
     }
 
 
-def _held_out(rows: pd.DataFrame, pipeline: Pipeline, split: SplitConfig) -> Tested | None:
-    try:
-        return fit_and_test(rows, pipeline, split)
-    except ConfigError:
-        return None
-
-
-def _on_held_out(
-    tested: Tested | None, pipeline: Pipeline, split: SplitConfig, calibration: Calibration | None
-) -> dict[str, Any]:
-    """Return what can only be told on requests, or prompts, that a fit and its calibration have not seen.
-
-    `coverage` of 90 % intervals, `importance` of the inputs, and `nonlinear_check`, what boosted trees miss;
-    None each where none can be held out.
-    """
-    if tested is None:
-        return {"coverage": None, "importance": None, "nonlinear_check": None}
-    train, test = tested.train, tested.predictions
-    if calibration is None:
-        calibration, _ = calibrate_fit(train, pipeline, split)
-    predicted_ms, table = test["predicted_ms"].to_numpy(), features_of(tested.fitted)
+def _what_was_learnt(headline: Tested, group: str) -> dict[str, Any]:
+    """Return what the fit makes of its features, as a formula where it is one, and how well that is known."""
+    coefficients = coefficient_table(headline.fitted)
     return {
-        "coverage": coverage(test, predicted_ms, calibration) if calibration else None,
-        "importance": shuffled(tested.fitted, test),
-        "nonlinear_check": boosted_trees(
-            table.transform(train), table.transform(test), train[TARGET].to_numpy(), test[TARGET].to_numpy()
-        ),
+        **coefficients,
+        "formula": spelled_formula(coefficients),
+        "average_effects": average_effects(headline.fitted, headline.train),
+        "physics": physics_terms(headline.fitted, headline.train),
+        "intervals": {
+            "errors": error_intervals(headline.predictions, group),
+            "coefficients": coefficient_intervals(headline.fitted, headline.train, group),
+        },
+    }
+
+
+def _refitted(
+    counted: pd.DataFrame, pipeline: Pipeline, headline: Tested, group: str, floor: Floor | None
+) -> dict[str, Any]:
+    """Return the same fit on fewer rows, beside the noise floor of the decode rows that are left."""
+    kept = {"without_warmup_and_prefill": steady, "without_first_visits": revisited}
+    return {
+        name: beside_floor(refit(keep, counted, pipeline, headline, group), floor, DECODE)
+        for name, keep in kept.items()
+    }
+
+
+def _latencies(
+    counted: pd.DataFrame, fitted: Pipeline, measurement: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return what the rows say by themselves, and the fit's curve through them."""
+    return {
+        "effects": effects_by_cell(counted),
+        "along_context": along_context(fitted, counted),
+        "first_visits": first_visits(counted),
+        "latency": latency_summary(counted),
+        "cells": cell_summary(counted, measurement),
     }
 
 

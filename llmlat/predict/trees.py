@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingRegressor
-from threadpoolctl import threadpool_limits
 
 from llmlat.predict.evaluate import Milliseconds, error_block
+from llmlat.predict.threads import one_thread
 
 
 def boosted_trees(
@@ -43,8 +43,7 @@ def _errors(train: bytes, test: bytes, n_columns: int) -> dict[str, Any]:
     """Fit and test on the numbers themselves, so that what is remembered can be of no other rows."""
     fitted_on, tested_on = _table(train, n_columns), _table(test, n_columns)
     trees = HistGradientBoostingRegressor(random_state=0)
-    # Two OpenMP threads on two busy cores take many times longer than one.
-    with threadpool_limits(limits=1, user_api="openmp"):
+    with one_thread():
         trees.fit(fitted_on[:, :-1], fitted_on[:, -1])
         return error_block(tested_on[:, -1], trees.predict(tested_on[:, :-1]))
 

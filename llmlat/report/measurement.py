@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmlat.records import FLAGS
+from llmlat.report import wording
 from llmlat.report.table import Column, Table
 from llmlat.report.wording import MISSING, count, counted, is_number, listed, ms, number, percent, times
 
@@ -187,9 +188,11 @@ def cells(metrics: Metrics) -> Table | None:
         Column("tokens / s"),
         Column("of the bandwidth", roomy=True),
     )
+    # Several models, or one quantised in several ways, where datasets were set side by side.
+    models = [name for name in ("model", "quantization") if len({cell.get(name) for cell in found}) > 1]
     rows = tuple(
         (
-            cell_name(cell),
+            ", ".join([*(_model_word(name, cell[name]) for name in models), cell_name(cell)]),
             count(cell["n_steps"]),
             *(
                 number(cell[f"{name}_ms"])
@@ -205,6 +208,10 @@ def cells(metrics: Metrics) -> Table | None:
         "bandwidth: what a later step must read, over its time, over what the memory can move."
     )
     return Table("What each way of generating costs", columns, rows, note)
+
+
+def _model_word(name: str, value: str) -> str:
+    return wording.QUANTIZATIONS.get(value, value) if name == "quantization" else value.rsplit("/", 1)[-1]
 
 
 def cell_name(cell: Mapping[str, Any]) -> str:

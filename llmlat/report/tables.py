@@ -11,6 +11,15 @@ from llmlat.report.wording import MISSING, count, is_number, ms, number, percent
 
 Metrics = Mapping[str, Any]
 
+INPUT, MEANING = Column("input", right=False), Column("what it is", right=False, roomy=True)
+SCALED, INTERVAL, PER_UNIT = Column("scaled, ms"), Column("95 % interval"), Column("ms per unit")
+IMPACT, MEAN, DEVIATION = (
+    Column("relative impact"),
+    Column("mean", roomy=True),
+    Column("std. dev.", roomy=True),
+)
+COEFFICIENT = (INPUT, MEANING, SCALED, INTERVAL, PER_UNIT, IMPACT, MEAN, DEVIATION)
+
 
 def reference(metrics: Metrics) -> Table | None:
     """Set the published figures beside ours, or return None where nothing was published."""
@@ -57,41 +66,37 @@ def coefficients(metrics: Metrics) -> Table | None:
     if not fitted:
         return _average_effects(metrics)
     intervals = (metrics.get("intervals") or {}).get("coefficients") or {}
-    rows: list[tuple[str, ...]] = [
-        (
-            name,
-            COLUMN[name].meaning if name in COLUMN else "",
-            signed(values.get("scaled_ms")),
-            interval((intervals.get(name) or {}).get("scaled_ms")),
-            signed(values.get("per_unit_ms")),
-            percent(values.get("relative_impact")),
-            number(values.get("mean")),
-            number(values.get("scale")),
-        )
-        for name, values in fitted.items()
+    drawn = " Intervals are over requests, drawn with replacement." if intervals else ""
+    columns = [column for column in COEFFICIENT if intervals or column is not INTERVAL]
+    cells = [
+        *(_coefficient(name, values, intervals.get(name)) for name, values in fitted.items()),
+        {
+            INPUT: "intercept",
+            MEANING: "Where the sum starts.",
+            SCALED: number(metrics.get("intercept_ms")),
+            PER_UNIT: number(metrics.get("intercept_per_unit_ms")),
+        },
     ]
-    raw = number(metrics.get("intercept_per_unit_ms"))
-    rows.append(
-        ("intercept", "Where the sum starts.", number(metrics.get("intercept_ms")), "", raw, "", "", "")
-    )
-    columns: tuple[Column, ...] = (
-        Column("input", right=False),
-        Column("what it is", right=False, roomy=True),
-        Column("scaled, ms"),
-        Column("95 % interval"),
-        Column("ms per unit"),
-        Column("relative impact"),
-        Column("mean", roomy=True),
-        Column("std. dev.", roomy=True),
-    )
-    if not intervals:
-        columns, rows = columns[:3] + columns[4:], [row[:3] + row[4:] for row in rows]
+    rows = tuple(tuple(row.get(column, "") for column in columns) for row in cells)
     note = (
         "Do not over-read one coefficient: context_length is prompt_tokens + token_index by construction, so "
         "inputs that move together share their effect, and how they share it is partly chance."
     )
-    drawn = " Intervals are over requests, drawn with replacement." if intervals else ""
-    return Table("Each input in numbers", columns, tuple(rows), f"{note}{drawn}")
+    return Table("Each input in numbers", tuple(columns), rows, f"{note}{drawn}")
+
+
+def _coefficient(name: str, values: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[Column, str]:
+    ends = (known or {}).get("scaled_ms")
+    return {
+        INPUT: name,
+        MEANING: COLUMN[name].meaning if name in COLUMN else "",
+        SCALED: signed(values.get("scaled_ms")),
+        INTERVAL: f"{signed(ends[0])} to {signed(ends[1])}" if ends else MISSING,
+        PER_UNIT: signed(values.get("per_unit_ms")),
+        IMPACT: percent(values.get("relative_impact")),
+        MEAN: number(values.get("mean")),
+        DEVIATION: number(values.get("scale")),
+    }
 
 
 def physics(metrics: Metrics) -> Table | None:
@@ -111,11 +116,6 @@ def physics(metrics: Metrics) -> Table | None:
     return Table("The fit as physics", columns, rows, note)
 
 
-def interval(ends: Any) -> str:
-    """Spell the ends of an interval."""
-    return f"{signed(ends[0])} to {signed(ends[1])}" if ends else MISSING
-
-
 def _average_effects(metrics: Metrics) -> Table | None:
     """Lay out what a regressor without coefficients makes of each input, in the same numbers."""
     effects = metrics.get("average_effects")
@@ -131,13 +131,7 @@ def _average_effects(metrics: Metrics) -> Table | None:
         )
         for name, effect in effects.items()
     )
-    columns = (
-        Column("input", right=False),
-        Column("what it is", right=False, roomy=True),
-        Column("one std. dev. more, ms"),
-        Column("ms per unit"),
-        Column("relative impact"),
-    )
+    columns = (INPUT, MEANING, Column("one std. dev. more, ms"), PER_UNIT, IMPACT)
     note = (
         "This regressor is not a sum of its inputs. Shown is what one standard deviation more of an input "
         "adds to its prediction, on average over the rows: for a linear one, these would be its coefficients."

@@ -28,6 +28,18 @@ def test_each_cell_is_summed_up_with_its_own_settings(make_rows):
     assert second["tokens_per_s"] == pytest.approx(100.0)
 
 
+def test_models_set_side_by_side_are_cells_of_their_own(make_rows):
+    rows = make_rows([10, 50], tokens=5, per_context=0.0, intercept_ms=20.0)
+    other = rows.assign(
+        quantization="int8",
+        request_id=rows["request_id"] + 100,
+        token_latency_ms=rows["token_latency_ms"] * 3,
+    )
+    cells = cell_summary(pd.concat([rows, other], ignore_index=True))
+    medians = {(cell["model"], cell["quantization"]): cell["decode_median_ms"] for cell in cells}
+    assert medians == {("tiny", "none"): 20.0, ("tiny", "int8"): 60.0}
+
+
 def test_a_cell_that_only_prefills_has_no_decode_figures(make_rows):
     (cell,) = cell_summary(make_rows([10, 20], tokens=1))
     assert cell["decode_median_ms"] is None

@@ -112,6 +112,18 @@ def test_no_interval_reaches_below_zero_and_a_prediction_there_is_not_known() ->
     assert (below.low_ms, below.high_ms) == (0.0, np.inf)
 
 
+def test_what_follows_from_others_is_named_where_it_alone_lies_outside() -> None:
+    follows = {"formula": "context_length", "constants": {}}
+    spec = predictor(band(0.2)).spec
+    inputs = {**INPUTS, "padded_context_length": {"from": 10.0, "to": 210.0, "default": follows}}
+    asked = Predictor({**spec, "inputs": inputs}, linear_of(spec))
+    assert asked.estimate(**{**STEP, "context_length": 410}).outside == (
+        "context_length 410 (measured: 10 to 210)",
+    )
+    with pytest.raises(OutsideError, match="padded_context_length 410 "):
+        asked.estimate(**STEP, padded_context_length=410, outside="refuse")
+
+
 def test_it_refuses_what_lies_outside_with_input_and_range() -> None:
     asked = predictor(band(0.2))
     assert asked.estimate(**STEP, outside="refuse").is_inside

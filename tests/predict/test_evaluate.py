@@ -160,6 +160,12 @@ def test_first_visits_are_compared_at_equal_context(make_rows: MakeRows) -> None
     assert found["median_later_ms"] == pytest.approx(30.0 + 13)
 
 
+def test_a_first_visit_is_compared_with_the_same_models_later_ones(make_rows: MakeRows) -> None:
+    first = make_rows([10], tokens=6)
+    slower = make_rows([10], tokens=6, intercept_ms=90.0).assign(quantization="int8", first_visit=False)
+    assert first_visits(pd.concat([first, slower], ignore_index=True))["n_compared"] == 0
+
+
 def test_first_visits_without_a_second(make_rows: MakeRows) -> None:
     found = first_visits(make_rows([10, 100], tokens=4))
     assert (found["n_first"], found["n_later"], found["n_compared"]) == (6, 0, 0)

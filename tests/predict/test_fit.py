@@ -2,6 +2,7 @@
 
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from llmlat.config import Config, FeaturesConfig, config_dir
 from llmlat.errors import ConfigError
-from llmlat.predict.fit import build_pipeline, fit, input_columns
+from llmlat.predict.fit import build_pipeline, fit, input_columns, unconverged
+from llmlat.predict.results import Analysis
 from llmlat.records import COLUMNS
 
 THESIS = FeaturesConfig(["prompt_tokens", "context_length"])
@@ -39,6 +41,42 @@ def test_fitting_leaves_the_pipeline_unfitted(
     assert fitted is not pipeline
     assert not hasattr(pipeline.named_steps["regressor"], "coef_")
     check_is_fitted(fitted.named_steps["regressor"])
+
+
+def test_a_fit_that_has_not_converged_is_said_once_in_a_line(
+    thesis_rows: pd.DataFrame, make_pipeline: Callable[..., Pipeline], analysed: Callable[..., Analysis]
+) -> None:
+    network = make_pipeline("neural_network.MLPRegressor", hidden_layer_sizes=[2], max_iter=1)
+    analysis = analysed(thesis_rows, network, about={"notices": ["said before"]})
+    before, notice = analysis.metrics["notices"]
+    assert before == "said before"
+    assert re.fullmatch(
+        r"The regressor's fit stopped before it had converged \(.*iterations \(1\) .*\): .*max_iter\.",
+        notice,
+    )
+    assert notice == unconverged(analysis.fitted)
+    assert unconverged(fit(make_pipeline(), thesis_rows)) is None
+
+
+class Warns(Ridge):
+    def fit(self, X: Any, y: Any) -> "Warns":
+        warnings.warn("of another kind", stacklevel=2)
+        fitted: Warns = super().fit(X, y)
+        return fitted
+
+
+def test_what_a_fit_warns_of_otherwise_is_handed_on(
+    thesis_rows: pd.DataFrame, make_pipeline: Callable[..., Pipeline]
+) -> None:
+    with pytest.warns(UserWarning, match="of another kind"):
+        fit(make_pipeline().set_params(regressor=Warns()), thesis_rows)
+
+
+def test_a_regressor_that_reads_a_feature_which_is_not_there_is_refused(
+    compose: Callable[..., Config],
+) -> None:
+    with pytest.raises(ConfigError, match=r"reads the feature 'is_prefill', .*, or choose features that it"):
+        build_pipeline(compose("regressor=auto").regressor, THESIS)
 
 
 @pytest.mark.parametrize("is_nested", [False, True])

@@ -117,3 +117,22 @@ def test_the_intervals_are_tried_on_requests_that_took_no_part(rows: pd.DataFram
     assert after.metrics["coverage"]["coverage"] == 0
     widths = [metrics["coverage"]["median_relative_width"] for metrics in (before.metrics, after.metrics)]
     assert widths[0] == pytest.approx(widths[1]), "the bands are those of the other requests"
+
+
+@pytest.mark.parametrize(
+    ("split", "unit"), [(SplitName.by_request, "request_id"), (SplitName.by_prompt, "prompt_id")]
+)
+def test_a_fit_on_fewer_rows_keeps_apart_what_the_headline_does(
+    rows: pd.DataFrame, analysed: Analyse, split: SplitName, unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_apart: list[str] = []
+    plain = fit_module._fit
+
+    def spying(pipeline: Pipeline, rows: pd.DataFrame, group: str) -> Pipeline:
+        if "phase" in rows and set(rows["phase"]) == {"decode"}:  # first tokens are left out of no other fit
+            kept_apart.append(group)
+        return plain(pipeline, rows, group)
+
+    monkeypatch.setattr(fit_module, "_fit", spying)
+    analysed(rows, split=split)
+    assert kept_apart == [unit] * 2

@@ -1,8 +1,6 @@
 """A publication stands on its own: it is verified, refuses what it cannot be, and fits to the last digit."""
 
-import hashlib
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -13,11 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from llmlat.config import PACKAGE_DIR
 from llmlat.dataset import Dataset
 from llmlat.errors import DatasetError
 from llmlat.publish import Publishing, publish, verify
-from llmlat.publish.__main__ import main, parser
 
 
 def run_publish(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -185,148 +181,3 @@ def test_the_dataset_itself_as_the_place(dataset: Dataset) -> None:
 def test_a_place_that_cannot_be_written(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot write" in refusal(dataset.folder, tmp_path / "file")
-
-
-# --- what verifying finds ---------------------------------------------
-
-
-def assert_found(folder: Path, words: str) -> None:
-    with pytest.raises(DatasetError, match=re.escape(words)) as caught:
-        verify(folder)
-    assert str(folder) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "README.md",
-        "provenance.json",
-        "latency.svg",
-        "rows/request-000002.parquet",
-        "rows/warmup-0000.parquet",
-    ],
-)
-def test_one_changed_byte(published: Path, name: str) -> None:
-    content = bytearray((published / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (published / name).write_bytes(content)
-    assert_found(published, f"{name} is not as it was published;")
-
-
-def test_a_missing_file_and_one_too_many(published: Path) -> None:
-    (published / "rows" / "request-000001.parquet").rename(published / "rows" / "request-000009.parquet")
-    assert_found(
-        published,
-        "rows/request-000001.parquet is missing, rows/request-000009.parquet was not published;",
-    )
-
-
-def test_many_differences_are_counted(published: Path) -> None:
-    for path in (published / "rows").iterdir():
-        path.unlink()
-    assert_found(published, " is missing and 1 more;")
-
-
-def test_what_a_download_leaves_is_passed_over(published: Path) -> None:
-    (published / ".git").mkdir()
-    (published / ".git" / "config").write_text("")
-    (published / ".gitattributes").write_text("")
-    assert verify(published).n_files == 8
-
-
-def sign_again(folder: Path) -> None:
-    """Write the sums anew, as someone who tampers with care would."""
-    names = [line[66:] for line in (folder / "SHA256SUMS").read_text().splitlines()]
-    sums = [f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n" for n in names]
-    (folder / "SHA256SUMS").write_text("".join(sums))
-
-
-def test_rows_of_another_dataset_with_sums_to_match(published: Path, measured: Any) -> None:
-    other = measured(seed=7).rows_dir / "request-000001.parquet"
-    shutil.copyfile(other, published / "rows" / "request-000001.parquet")
-    sign_again(published)
-    assert_found(published, "its rows belong to another dataset")
-
-
-def test_another_identity_with_sums_to_match(published: Path) -> None:
-    path = published / "provenance.json"
-    path.write_text(path.read_text().replace('"model": "tiny"', '"model": "huge"', 1))
-    sign_again(published)
-    assert_found(published, "its provenance belongs to key")
-
-
-def test_other_counts_with_sums_to_match(published: Path) -> None:
-    path = published / "provenance.json"
-    path.write_text(path.read_text().replace('"n_rows": 18', '"n_rows": 19', 1))
-    sign_again(published)
-    assert_found(published, "its rows (18 of 3 requests) are not those")
-
-
-def test_tampering_with_sums_to_match_changes_the_fingerprint(published: Path) -> None:
-    before = verify(published).fingerprint
-    (published / "README.md").write_text("# Twice as fast\n")
-    sign_again(published)
-    assert verify(published).fingerprint != before
-    assert re.fullmatch("[0-9a-f]{64}", before)
-
-
-@pytest.mark.parametrize("line", ["", "nonsense", f"{'0' * 64}  ../outside", f"{'0' * 64}  /etc/passwd"])
-def test_sums_that_are_none(published: Path, line: str) -> None:
-    (published / "SHA256SUMS").write_text(f"{line}\n" if line else "")
-    assert_found(published, "SHA256SUMS: damaged")
-
-
-def test_a_renamed_folder(published: Path) -> None:
-    assert_found(published.rename(published.with_name("download")), "give the folder its own name back")
-
-
-# --- the command line ---------------------------------------------
-
-
-def test_the_command_line(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main([str(dataset.folder), "--licence", "odc-by", "--title", "Mine"]) == 0
-    said = capsys.readouterr().out
-    folder = f"outputs/published/{dataset.key}"
-    assert f"{folder}: 8 files as published" in said
-    assert "18 rows of 3 requests." in said
-    assert f"python -m llmlat.publish --verify {folder}\n" in said
-    assert f"python -m llmlat dataset={folder}\n" in said
-    monkeypatch.chdir(folder)
-    assert main(["--verify", "."]) == 0
-    fingerprint = hashlib.sha256(Path("SHA256SUMS").read_bytes()).hexdigest()
-    assert f"Fingerprint {fingerprint}" in capsys.readouterr().out
-    Path("README.md").write_text("")
-    assert main(["--verify", "."]) == 1
-    assert "error: " in (complaint := capsys.readouterr().err)
-    assert "README.md is not as it was published" in complaint
-
-
-def test_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["nowhere"]) == 1
-    assert capsys.readouterr().err == (
-        "error: nowhere: no such folder; name a dataset's, under outputs/datasets/.\n"
-    )
-
-
-def test_a_dataset_is_no_publication(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--verify", str(dataset.folder)]) == 1
-    assert "SHA256SUMS is missing" in capsys.readouterr().err
-
-
-def test_every_option_is_documented() -> None:
-    page = (PACKAGE_DIR.parent / "docs" / "publishing.md").read_text(encoding="utf-8")
-    options = {name for action in parser()._actions for name in action.option_strings if name[:2] == "--"}
-    assert set(re.findall(r"--[a-z][\w-]+", page)) - {"--repo-type", "--local-dir", "--check", "--quiet"} == (
-        options - {"--license"} | {"--help"}
-    )
-
-
-def test_publishing_loads_no_torch() -> None:
-    code = (
-        "import sys; import llmlat.publish.__main__; sys.exit(bool({'torch', 'sklearn'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -5,7 +5,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from report_frames import make_metrics, make_predictions, make_rows
+from report_frames import make_predictions, make_rows
+from report_metrics import make_metrics
 
 from llmlat.report import plots, style
 from llmlat.report.plots.axes import fence, log_ticks, sampled, shown_name

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from report_findings import arena, contestant
-from report_frames import make_metrics, make_predictions, make_rows
+from report_frames import make_predictions, make_rows
+from report_metrics import make_metrics
 
 from llmlat.report import plots, style
 from llmlat.report.plots.layout import finish, new_figure

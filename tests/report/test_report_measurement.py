@@ -1,7 +1,8 @@
 """What the report says of how the measuring went."""
 
 import pytest
-from report_frames import make_cell, make_metrics, make_predictions, make_rows
+from report_frames import make_predictions, make_rows
+from report_metrics import make_cell, make_metrics
 
 from llmlat.report import error_tables, measurement
 from llmlat.report.plots.over_time import over_time
@@ -74,6 +75,16 @@ def test_ways_of_generating_stand_side_by_side(metrics):
     assert [row[0] for row in table.rows] == [
         "eager",
         "eager, batch of 8, 4 beams, temperature 0.7, top_k 50",
+    ]
+
+
+def test_models_set_side_by_side_are_named(metrics):
+    metrics["cells"].append(make_cell(model="Qwen/Qwen3-0.6B", quantization="none"))
+    table = measurement.cells(metrics)
+    assert table is not None
+    assert [row[0] for row in table.rows] == [
+        "Mistral-7B-Instruct-v0.3, 8-bit weights, eager",
+        "Qwen3-0.6B, unquantized, eager",
     ]
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from report_frames import make_metrics, make_predictions, make_rows
+from report_frames import make_predictions, make_rows
+from report_metrics import make_metrics
 
 from llmlat import report
 

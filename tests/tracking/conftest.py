@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from fake_wandb_server import KEY, FakeServer, serving
+from tracked_sweeps import make_sweep
 
 from llmlat.tracking import session
 
@@ -48,3 +50,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "PROBE_LIMIT_S", 1.0)
     monkeypatch.setattr("llmlat.tracking.weights_and_biases.FINISH_CHECK_S", 0.5)
     monkeypatch.setattr("llmlat.tracking.team_report.SEND_CHECK_S", 0.5)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Where a sweep will be, with a space in its name."""
+    return tmp_path / "multirun_sweeps" / "thesis_sweep" / "2026-11-22 09-00"
+
+
+@pytest.fixture
+def jobs(sweep: Path) -> pd.DataFrame:
+    return make_sweep(sweep)

@@ -1,6 +1,7 @@
-"""A small sweep on disk: job folders as they are left, and the table of them."""
+"""A small sweep on disk: job folders as they are left, the table of them, and what its W&B report says."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from tracked_runs import ABOUT, METRICS, RUN_CONFIG, config, log_everything
 
 from llmlat import tracking
 from llmlat.config import TrackingMode
+from llmlat.tracking.team_report import publish
 
+GROUP = "thesis-2026-11-22 09-00"
 OVERRIDES = ["+experiment=thesis_sweep", "prompt_set=short,chat", "regressor.alpha=0.01,1,100"]
 REFERENCE = {"source": "the thesis", "n_events": 471, "mae_ms": 34.03, "rmse_ms": 159.11}
 WHY = "ModelError: no such | model\nat all"
@@ -60,3 +63,37 @@ def track_jobs(folder: Path, jobs: pd.DataFrame, mode: TrackingMode = TrackingMo
         }
         with tracking.start(config(mode=mode), run_config, folder / row["job"]) as tracker:
             log_everything(tracker, folder / row["job"])
+
+
+def spec_of(sweep: Path) -> dict[str, Any]:
+    """Return the report's spec that was kept in a sweep's folder."""
+    return json.loads((sweep / "wandb_report.json").read_text(encoding="utf-8"))
+
+
+def text_of(spec: dict[str, Any]) -> str:
+    """Return the words of a spec."""
+    return "\n".join(
+        block["content"] for block in spec["spec"]["blocks"] if block["type"] == "markdown-block"
+    )
+
+
+def grids(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the grids of panels of a spec."""
+    return [block["metadata"] for block in spec["spec"]["blocks"] if block["type"] == "panel-grid"]
+
+
+def panels(spec: dict[str, Any], view: str) -> list[dict[str, Any]]:
+    """Return what panels of one kind are set to."""
+    found = [panel for grid in grids(spec) for panel in grid["panelBankSectionConfig"]["panels"]]
+    return [panel["config"] for panel in found if panel["viewType"] == view]
+
+
+def later(sweep: Path) -> str:
+    """Return the sentence that names the command for later."""
+    return f"To publish it later: python -m llmlat.tracking.team_report {shlex.quote(str(sweep))}"
+
+
+def offline(sweep: Path, jobs: pd.DataFrame) -> dict[str, Any]:
+    """Return the spec that is kept where nothing is sent."""
+    publish(config(mode=TrackingMode.offline), sweep, jobs)
+    return spec_of(sweep)

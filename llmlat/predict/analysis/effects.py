@@ -1,7 +1,7 @@
 """What context and prompt length do to a decode step: slopes, with intervals that respect requests.
 
-Tokens of one request are alike, so intervals come from drawing whole requests with replacement (the cluster
-bootstrap; Davison and Hinkley, *Bootstrap Methods and their Application*, 1997, section 3.8).
+Tokens of one request are alike, so intervals come from drawing whole requests with replacement, as
+`llmlat.predict.uncertainty.bootstrap` does.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from llmlat.predict.uncertainty.bootstrap import draws_of, interval, resampled
 from llmlat.records import DECODE, TARGET
 
 N_RESAMPLES = 2000
@@ -118,20 +119,11 @@ def _bootstrap(rows: pd.DataFrame, columns: list[str], seed: int) -> list[Slope]
     design = np.column_stack([np.ones(len(rows)), centred, *_newness(rows)])
     if np.linalg.matrix_rank(design) < design.shape[1]:
         return None
-    target = rows[TARGET].to_numpy()
-    _, group = np.unique(rows["request_id"].to_numpy(), return_inverse=True)
-    n_groups = int(group.max()) + 1
-    # Normal equations add up over requests, so a resample is a weighted sum and not another pass over rows.
-    gram = np.zeros((n_groups, design.shape[1], design.shape[1]))
-    moment = np.zeros((n_groups, design.shape[1]))
-    np.add.at(gram, group, design[:, :, None] * design[:, None, :])
-    np.add.at(moment, group, design * target[:, None])
-    draws = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), N_RESAMPLES)
-    weights = np.vstack([np.ones(n_groups), draws])
-    grams, moments = np.tensordot(weights, gram, 1), weights @ moment
-    fitted = (np.linalg.pinv(grams, hermitian=True) @ moments[:, :, None])[:, 1 : 1 + len(columns), 0]
-    low, high = np.quantile(fitted[1:], [0.025, 0.975], axis=0)
-    return [Slope(float(fitted[0, k]), float(low[k]), float(high[k])) for k in range(len(columns))]
+    _, of_group = np.unique(rows["request_id"].to_numpy(), return_inverse=True)
+    n_groups = int(of_group.max()) + 1
+    draws = np.vstack([np.ones(n_groups), draws_of(n_groups, seed, N_RESAMPLES)])
+    fitted = resampled(design, rows[TARGET].to_numpy(), of_group, draws)[:, 1 : 1 + len(columns)]
+    return [Slope(float(drawn[0]), *interval(drawn[1:], n_groups)) for drawn in fitted.T]
 
 
 def _newness(rows: pd.DataFrame) -> list[npt.NDArray[np.float64]]:

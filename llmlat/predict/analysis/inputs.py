@@ -123,7 +123,7 @@ def along_context(fitted: Pipeline, rows: pd.DataFrame) -> list[dict[str, Any]]:
 
     Every row's context is set to the same length in turn and the predictions are averaged (Friedman, *Greedy
     function approximation*, 2001, section 8.2). What cannot be is not asked: a prompt is never longer than
-    the context, and the lengths of a batch move with it.
+    the context, the token's place moves with it, and so do the lengths of a batch.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def along_context(fitted: Pipeline, rows: pd.DataFrame) -> list[dict[str, Any]]:
         low, high = part["context_length"].quantile([0.05, 0.95])
         points = np.unique(np.linspace(low, high, N_POINTS).round())
         some = _some(part)
-        asked = pd.concat([_at_context(some, point) for point in points])
+        asked = pd.concat([_at_length(some, point) for point in points])
         predicted = predict(fitted, asked).reshape(len(points), len(some)).mean(axis=1).tolist()
         curves.append(
             {
@@ -175,7 +175,7 @@ def _slope(fitted: Pipeline, rows: pd.DataFrame, before: Milliseconds, name: str
     """Return what one unit more of an input adds to the predictions `before`, on average."""
     order = np.random.default_rng(0).permutation(len(rows))
     if name in MOVE_WITH_CONTEXT:
-        moved = _at_context(rows, _numbers(rows["context_length"])[order], keeps_prompt=True)
+        moved = _at_context(rows, _numbers(rows["context_length"])[order])
     else:
         moved = rows.assign(**{name: _numbers(rows[name])[order]})
     change = np.nan_to_num(_numbers(moved[name]) - _numbers(rows[name]))
@@ -183,16 +183,17 @@ def _slope(fitted: Pipeline, rows: pd.DataFrame, before: Milliseconds, name: str
     return float(change @ (predict(fitted, moved) - before)) / squares if squares else 0.0
 
 
-def _at_context(rows: pd.DataFrame, context: Any, *, keeps_prompt: bool = False) -> pd.DataFrame:
+def _at_length(rows: pd.DataFrame, length: float) -> pd.DataFrame:
+    """Return decode steps at one context length: a prompt ends before it, and the token's place follows."""
+    prompt = np.minimum(_numbers(rows["prompt_tokens"]), length - 1)
+    return _at_context(rows, length).assign(prompt_tokens=prompt, token_index=length - prompt)
+
+
+def _at_context(rows: pd.DataFrame, context: Any) -> pd.DataFrame:
+    """Return rows at other context lengths, and all else that moves with it by construction."""
     sequences = _numbers(rows["batch_size"]) * _numbers(rows["num_beams"])
-    prompt = (
-        rows["prompt_tokens"] if keeps_prompt else np.minimum(_numbers(rows["prompt_tokens"]), context - 1)
-    )
     return rows.assign(
-        prompt_tokens=prompt,
-        context_length=context,
-        padded_context_length=context,
-        batch_context_tokens=sequences * context,
+        context_length=context, padded_context_length=context, batch_context_tokens=sequences * context
     )
 
 

@@ -21,6 +21,7 @@ from llmlat.predict.large.sample import fit_sample, sample
 from llmlat.predict.large.score import error_block, median, predict_part
 from llmlat.predict.large.source import Source, open_rows
 from llmlat.predict.large.summary import Summary, summarise
+from llmlat.predict.threads import one_thread
 from llmlat.records import TARGET
 
 EXACT = "exact"
@@ -166,7 +167,8 @@ def _tested(train: Part, near: Summary) -> dict[str, Any]:
 def _predictor(fitted: Pipeline) -> Callable[[pd.DataFrame], Milliseconds]:
     def predict(features: pd.DataFrame) -> Milliseconds:
         try:
-            predicted = np.asarray(fitted.predict(features), dtype=np.float64)
+            with one_thread():
+                predicted = np.asarray(fitted.predict(features), dtype=np.float64)
         except ValueError as error:
             raise ConfigError(f"regressor: cannot predict these rows ({one_line(error)}).") from error
         if not np.isfinite(predicted).all():

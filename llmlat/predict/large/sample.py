@@ -1,14 +1,13 @@
 """Regressors that sums do not decide: fitted on whole requests, drawn at random up to so many rows."""
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from llmlat.errors import ConfigError, one_line
+from llmlat.predict.fit import fit_as_asked
 from llmlat.predict.large.parts import Groups, draw_groups, groups_of
 from llmlat.predict.large.rows import GROUP, Part
 from llmlat.records import TARGET
@@ -64,10 +63,8 @@ def fit_sample(pipeline: Pipeline, drawn: Sample, columns: Sequence[str]) -> Pip
     ConfigError
         Where the regressor cannot be fitted on it.
     """
-    fresh = clone(pipeline)
-    takes_groups = "groups" in inspect.signature(fresh.named_steps["regressor"].fit).parameters
-    groups = {"regressor__groups": drawn.frame[GROUP].to_numpy()} if takes_groups else {}
+    rows = drawn.frame
     try:
-        return fresh.fit(drawn.frame[list(columns)], drawn.frame[TARGET].to_numpy(), **groups)
+        return fit_as_asked(pipeline, rows[list(columns)], rows[TARGET].to_numpy(), rows[GROUP].to_numpy())
     except ValueError as error:
         raise ConfigError(f"regressor: cannot be fitted on these rows ({one_line(error)}).") from error

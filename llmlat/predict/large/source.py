@@ -31,7 +31,8 @@ class Source:
     group : str
         SQL expression of what rows of one request share.
     position : str or None
-        SQL expression of a row's place within its request; a random split tells rows apart by it.
+        SQL expression of a row's place within its request; a random split tells rows apart by it. Its place
+        within its file unless given.
     where : str
         SQL condition of the rows that count.
     sequence : str or None
@@ -52,8 +53,9 @@ class Source:
 
     @property
     def table(self) -> str:
-        """The files as a table in SQL."""
-        return f"read_parquet([{', '.join(map(text, self.files))}])"
+        """The files as a table in SQL, with a row's place in its file where that is all there is to go by."""
+        numbered = "" if self.position else ", file_row_number = true"
+        return f"read_parquet([{', '.join(map(text, self.files))}]{numbered})"
 
 
 @contextmanager
@@ -95,8 +97,9 @@ def open_rows(source: Source, memory_mb: int, threads: int | None = None) -> Ite
 
 def _placed(database: Database, source: Source) -> str:
     """Return the rows that count as a table in SQL, with the places that they have in their requests."""
-    places = {GROUP: source.group, POSITION: source.position or "NULL", _SEQUENCE: source.sequence or "0"}
-    named = ", ".join(f"{expression} AS {place}" for place, expression in places.items())
+    place = source.position or "file_row_number"
+    places = {GROUP: source.group, POSITION: place, _SEQUENCE: source.sequence or "0"}
+    named = ", ".join(f"{expression} AS {name}" for name, expression in places.items())
     rows = f"(SELECT *, {named} FROM {source.table} WHERE {source.where})"
     if not database.ask(f"SELECT max({_SEQUENCE}) FROM {rows}")[0][0]:
         return rows

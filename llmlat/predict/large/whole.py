@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from llmlat.predict.analysis.physics import physics_terms
 from llmlat.predict.coefficients import coefficient_table, spelled_formula
-from llmlat.predict.fit import features_of, predict
+from llmlat.predict.fit import features_of
 from llmlat.predict.floor import beside_floor
 from llmlat.predict.large.fit import LargeFit
 from llmlat.predict.results import Analysis
@@ -16,7 +16,8 @@ def of_all_rows(looked_at: Analysis, found: LargeFit) -> Analysis:
     """Return the analysis with the fit on all rows, its errors on all held-out ones, and its coefficients.
 
     What takes more than sums (other splits, intervals, phases, the noise floor, figures) stays what the rows
-    that were looked at say; `large` says how many they are.
+    that were looked at say; `large` says how many they are. So do their predictions: the fit on all rows may
+    have been fitted on those that were held out of them.
 
     Parameters
     ----------
@@ -50,6 +51,5 @@ def of_all_rows(looked_at: Analysis, found: LargeFit) -> Analysis:
         looked_at,
         fitted=found.fitted,
         metrics=beside_floor(metrics, metrics["noise_floor"]),
-        predictions=looked_at.predictions.assign(predicted_ms=predict(found.fitted, looked_at.predictions)),
         train=found.train,
     )

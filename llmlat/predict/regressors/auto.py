@@ -10,7 +10,6 @@ from sklearn.dummy import DummyRegressor
 from sklearn.metrics import mean_absolute_percentage_error
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import check_is_fitted, check_non_negative, has_fit_parameter, validate_data
-from threadpoolctl import threadpool_limits
 
 from llmlat.errors import one_line
 from llmlat.predict.regressors.columns import column_position
@@ -85,13 +84,11 @@ class AutoRegressor(RegressorMixin, BaseEstimator):
         groups = None if groups is None else np.asarray(groups)
         self.choices_: dict[Any, dict[str, Any]] = {}
         self.regressors_: dict[Any, Any] = {}
-        # Two OpenMP threads on two busy cores take many times longer than one.
-        with threadpool_limits(limits=1, user_api="openmp"):
-            for value, part, seen in self._parts(X, numbers):
-                own_groups = None if groups is None else groups[part]
-                choice = choose(candidates, seen, y[part], own_groups, self.cv)
-                self.choices_[value] = choice
-                self.regressors_[value] = _fit(candidates[choice["chosen"]], seen, y[part], own_groups)
+        for value, part, seen in self._parts(X, numbers):
+            own_groups = None if groups is None else groups[part]
+            choice = choose(candidates, seen, y[part], own_groups, self.cv)
+            self.choices_[value] = choice
+            self.regressors_[value] = _fit(candidates[choice["chosen"]], seen, y[part], own_groups)
         return self
 
     def predict(self, X: Any) -> Floats:
@@ -105,13 +102,10 @@ class AutoRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         numbers = validate_data(self, X, dtype=np.float64, reset=False)
         predicted = np.empty(len(numbers))
-        with threadpool_limits(limits=1, user_api="openmp"):
-            for value, part, seen in self._parts(X, numbers):
-                if value not in self.regressors_:
-                    raise ValueError(
-                        f"{self.by}={value}: no training row had it, so nothing was chosen for it"
-                    )
-                predicted[part] = self.regressors_[value].predict(seen)
+        for value, part, seen in self._parts(X, numbers):
+            if value not in self.regressors_:
+                raise ValueError(f"{self.by}={value}: no training row had it, so nothing was chosen for it")
+            predicted[part] = self.regressors_[value].predict(seen)
         return predicted
 
     def _candidates(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
-from threadpoolctl import threadpool_limits
 
 from llmlat.predict.regressors.folds import Fold, grouped_folds
 from llmlat.predict.regressors.physics import PhysicsRegressor, check_latencies
@@ -75,10 +74,8 @@ class HybridRegressor(RegressorMixin, BaseEstimator):
         check_latencies(y)
         X = X if hasattr(X, "iloc") else numbers  # names, for parts that ask for columns by name
         folds = grouped_folds(len(y), groups, self.n_folds)
-        # Two OpenMP threads on two busy cores take many times longer than one.
-        with threadpool_limits(limits=1, user_api="openmp"):
-            self.shrinkage_ = self._held_share(X, y, folds)
-            self.physics_, self.boosted_ = self._fit_parts(X, y)
+        self.shrinkage_ = self._held_share(X, y, folds)
+        self.physics_, self.boosted_ = self._fit_parts(X, y)
         return self
 
     def predict(self, X: Any) -> Floats:
@@ -86,9 +83,8 @@ class HybridRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         numbers = validate_data(self, X, dtype=np.float64, reset=False)
         X = X if hasattr(X, "iloc") else numbers
-        with threadpool_limits(limits=1, user_api="openmp"):
-            correction = np.exp(self.shrinkage_ * self.boosted_.predict(X))
-            predicted: Floats = self.physics_.predict(X) * correction
+        correction = np.exp(self.shrinkage_ * self.boosted_.predict(X))
+        predicted: Floats = self.physics_.predict(X) * correction
         return predicted
 
     def _fit_parts(self, X: Any, y: Floats) -> tuple[Any, Any]:

@@ -1,6 +1,5 @@
-"""How far off a prediction may be: intervals from held-out groups, and where nothing was measured.
+"""How far off a prediction may be, and how well errors and coefficients are known.
 
-`conformal` turns the misses on held-out groups into intervals, `coverage` tries them on requests that had no
-part in it, `domain` knows what was measured, and `bootstrap` tells how well errors and coefficients are
-known.
+`conformal` turns misses on held-out groups into a band; `calibration` has the bands of a fit, inside what was
+measured and beyond, and tries them on requests that had no part in it; `bootstrap` draws requests.
 """

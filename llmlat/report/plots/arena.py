@@ -1,7 +1,9 @@
 """Every regressor on the same folds: how far off each is, and what testing on rows at random hides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from matplotlib.axes import Axes
 
 from llmlat.report import style
 from llmlat.report.arena import grouped_split
@@ -27,32 +29,14 @@ def arena(metrics: Mapping[str, Any]) -> Plot:
     }
     figure = new_figure(1.2 + 0.24 * len(found))
     axes = figure.add_subplot()
-    values = []
-    for name, (_, colour, marker) in drawn.items():
-        known = [
-            (place, told["splits"][name]["mae_ms"])
-            for place, told in enumerate(found)
-            if name in told["splits"]
-        ]
-        values += [value for _, value in known]
-        axes.plot(
-            [value for _, value in known],
-            [place for place, _ in known],
-            linestyle="none",
-            marker=marker,
-            markersize=5.5,
-            color=colour,
-            markeredgecolor="none",
-            zorder=4,
-        )
-    low, high = min(values), max(values)
-    if low > 0 and high / low > WIDE:
-        log_axis(axes, "x", low / 1.2, high * 1.2)
-    else:
-        axes.set_xlim(0.0, 1.06 * high)
-        plain_ticks(axes, "x")
-    floor = (metrics.get("noise_floor") or {}).get("mae_ms")
+    errors_ms = [
+        error_ms
+        for split, (_, colour, marker) in drawn.items()
+        for error_ms in _points(axes, found, split, colour, marker)
+    ]
+    _scale(axes, min(errors_ms), max(errors_ms))
     keys = [key(colour, label, marker) for label, colour, marker in drawn.values()]
+    floor = (metrics.get("noise_floor") or {}).get("mae_ms")
     if floor:
         axes.axvline(floor, color=style.FLOOR, linewidth=1.6, zorder=2)
         keys.append(key(style.FLOOR, "noise floor", line=True))
@@ -64,5 +48,32 @@ def arena(metrics: Mapping[str, Any]) -> Plot:
     hides = (
         "" if grouped == "random" else " The gap from grey to blue is what testing on rows at random hides."
     )
-    caption = f"Further left is better.{hides}"
-    return Plot(NAME, TITLE, caption, figure)
+    return Plot(NAME, TITLE, f"Further left is better.{hides}", figure)
+
+
+def _points(
+    axes: Axes, found: Sequence[Mapping[str, Any]], split: str, colour: str, marker: str
+) -> list[float]:
+    """Draw each regressor's error under a split, a row each, and return the errors."""
+    known = {
+        row: told["splits"][split]["mae_ms"] for row, told in enumerate(found) if split in told["splits"]
+    }
+    axes.plot(
+        list(known.values()),
+        list(known),
+        linestyle="none",
+        marker=marker,
+        markersize=5.5,
+        color=colour,
+        markeredgecolor="none",
+        zorder=4,
+    )
+    return list(known.values())
+
+
+def _scale(axes: Axes, low: float, high: float) -> None:
+    if low > 0 and high / low > WIDE:
+        log_axis(axes, "x", low / 1.2, high * 1.2)
+    else:
+        axes.set_xlim(0.0, 1.06 * high)
+        plain_ticks(axes, "x")

@@ -1,7 +1,9 @@
 """Whether a 90 % interval holds 90 %."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from matplotlib.axes import Axes
 
 from llmlat.report import style, wording
 from llmlat.report.intervals import spelled_level
@@ -12,6 +14,9 @@ from llmlat.report.plots.plot import Plot
 from llmlat.report.wording import DASH, count, is_number
 
 NAME, TITLE = "coverage", "Does the interval hold what it says?"
+
+Parts = Sequence[tuple[str, Mapping[str, Any]]]
+"""Names of some rows, and how the interval did on them."""
 
 
 def coverage(metrics: Mapping[str, Any]) -> Plot:
@@ -28,28 +33,8 @@ def coverage(metrics: Mapping[str, Any]) -> Plot:
     figure = new_figure(1.2 + 0.34 * len(parts))
     grid = figure.add_gridspec(1, 2)
     held, wide = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-    places = range(len(parts))
-    held.plot(
-        [100 * part["coverage"] for _, part in parts],
-        places,
-        linestyle="none",
-        marker="o",
-        markersize=6.0,
-        color=style.DECODE,
-        zorder=4,
-    )
-    held.axvline(100 * found["level"], color=style.FLOOR, linewidth=1.6, zorder=2)
-    held.set_xlim(min(50.0, *(100 * part["coverage"] - 4 for _, part in parts)), 102.0)
-    held.set_xlabel("of their tokens held, %")
-    held.set_yticks(places, [name for name, _ in parts])
-    known = [
-        (place, 100 * part["median_relative_width"])
-        for place, (_, part) in enumerate(parts)
-        if is_number(part["median_relative_width"])
-    ]
-    wide.barh([p for p, _ in known], [w for _, w in known], height=0.5, color=style.DECODE, zorder=3)
-    wide.set_xlabel("width, % of the prediction")
-    wide.tick_params(labelleft=False)
+    _draw_held(held, parts, found["level"])
+    _draw_widths(wide, parts)
     for axes in (held, wide):
         axes.set_ylim(len(parts) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -61,3 +46,21 @@ def coverage(metrics: Mapping[str, Any]) -> Plot:
         "of their tokens inside the interval. Right: how wide it is."
     )
     return Plot(NAME, TITLE, caption, figure)
+
+
+def _draw_held(axes: Axes, parts: Parts, level: float) -> None:
+    shares = [100 * part["coverage"] for _, part in parts]
+    places = range(len(parts))
+    axes.plot(shares, places, linestyle="none", marker="o", markersize=6.0, color=style.DECODE, zorder=4)
+    axes.axvline(100 * level, color=style.FLOOR, linewidth=1.6, zorder=2)
+    axes.set_xlim(min(50.0, *(share - 4 for share in shares)), 102.0)
+    axes.set_xlabel("of their tokens held, %")
+    axes.set_yticks(places, [name for name, _ in parts])
+
+
+def _draw_widths(axes: Axes, parts: Parts) -> None:
+    widths = [part["median_relative_width"] for _, part in parts]
+    known = {place: 100 * width for place, width in enumerate(widths) if is_number(width)}
+    axes.barh(list(known), list(known.values()), height=0.5, color=style.DECODE, zorder=3)
+    axes.set_xlabel("width, % of the prediction")
+    axes.tick_params(labelleft=False)

@@ -145,6 +145,7 @@ def test_along_the_context_nothing_impossible_is_asked(
     together = pd.concat(asked)
     assert (together["prompt_tokens"] < together["context_length"]).all()
     assert (together["prompt_tokens"] >= 0).all()
+    assert (together["prompt_tokens"] + together["token_index"] == together["context_length"]).all()
     expected = together["context_length"] * together["batch_size"] * together["num_beams"]
     np.testing.assert_array_equal(together["batch_context_tokens"], expected)
     np.testing.assert_array_equal(together["padded_context_length"], together["context_length"])

@@ -38,5 +38,5 @@ def test_the_last_token_is_handed_on_and_the_first_has_a_median() -> None:
 
 def test_a_column_that_is_not_there_is_told() -> None:
     X = pd.DataFrame({"prompt_tokens": [1.0, 2.0]})
-    with pytest.raises(ValueError, match="LastTokenRegressor reads the column 'previous_token_latency_ms'"):
+    with pytest.raises(ValueError, match="LastTokenRegressor reads the feature 'previous_token_latency_ms'"):
         LastTokenRegressor("previous_token_latency_ms").fit(X, [1.0, 2.0])

@@ -169,6 +169,22 @@ def test_beyond_is_wider_where_going_on_is_worse(make_rows: MakeRows, make_pipel
     assert beyond == pytest.approx(inside, rel=0.5)
 
 
+def test_beyond_is_told_by_requests_whose_beginning_no_fit_has_seen(
+    make_rows: MakeRows, make_pipeline: MakePipeline
+) -> None:
+    # Every request grows across the border, and a tree tells requests by their prompts' lengths.
+    rows = make_rows(np.arange(20, 60), tokens=100, noise_ms=0.1, per_context=0.0, intercept_ms=100.0)
+    offsets = np.random.default_rng(0).normal(0, 10, 40)
+    rows = rows.assign(token_latency_ms=rows["token_latency_ms"] + offsets[rows["request_id"]])
+    tree = make_pipeline("tree.DecisionTreeRegressor", columns=["prompt_tokens"], random_state=0)
+    found, _ = calibrate_fit(rows, tree, BY_REQUEST)
+    assert found is not None
+    assert found.beyond is not None
+    assert found.beyond.n_groups == 40
+    # The nearest other request is off by the difference of two offsets: 10 ms of 100, times the root of 2.
+    assert found.beyond.levels["0.5"] == pytest.approx(0.6745 * np.sqrt(2) * 0.1, rel=0.5)
+
+
 def test_coverage_tells_apart_phases_and_contexts() -> None:
     latency = np.array([10.0, 10.0, 20.0, 10.0, 10.0, 30.0])
     rows: Any = {"request_id": [0, 0, 0, 1, 1, 1], "phase": ["prefill", *["decode"] * 5]}
