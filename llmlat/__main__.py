@@ -85,10 +85,10 @@ def main() -> None:
     except KeyboardInterrupt as interrupt:
         print(f"interrupted: {interrupt}", file=sys.stderr)
         sys.exit(130)
-    except (HydraException, OmegaConfBaseException, AssertionError) as error:
-        from llmlat.config_errors import explain, key_below_null
+    except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
+        from llmlat.config_errors import explain, is_of_the_command_line
 
-        if DEBUGGING or (isinstance(error, AssertionError) and key_below_null(error) is None):
+        if DEBUGGING or not is_of_the_command_line(error):
             raise
         print(f"error: {explain(error, config.Config)}", file=sys.stderr)
         sys.exit(2)
