@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from llmlat import config
 from llmlat.errors import LlmlatError
 from llmlat.jobs import edge
+from llmlat.jobs.logs import log_warnings
 
 # Hydra's own debug switch is ours too. It is then set for Hydra, which hands exceptions over instead of
 # printing them its own way.
@@ -80,6 +81,7 @@ def main() -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    log_warnings()
     try:
         _job()
     except KeyboardInterrupt as interrupt:

@@ -1,6 +1,5 @@
 """Hydra's and OmegaConf's complaints in one line: what, which key, what to do."""
 
-import difflib
 import re
 import traceback
 from collections.abc import Sequence
@@ -8,6 +7,8 @@ from dataclasses import fields, is_dataclass
 from typing import get_args, get_type_hints
 
 from omegaconf.errors import OmegaConfBaseException
+
+from llmlat.errors import did_you_mean
 
 WANTED = {
     "converted to Integer": "use a whole number",
@@ -40,7 +41,7 @@ def explain(error: Exception, schema: type) -> str:
     if missing_option:
         group, option, listed = missing_option.groups()
         options = listed.split()
-        wrong = f"{_plus(group)}{group}={option}: no such option{_did_you_mean(option, options)}"
+        wrong = f"{_plus(group)}{group}={option}: no such option{did_you_mean(option, options)}"
         return f"{wrong} There are: {', '.join(options)}."
     unknown_key = re.search(r"Could not override '([\w.]+)'\.\s+To append to your config", text)
     if unknown_key:
@@ -82,11 +83,6 @@ def _plus(group: str) -> str:
     return "+" if group == "experiment" else ""
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]}?" if close else "."
-
-
 def is_of_the_command_line(error: Exception) -> bool:
     """Tell whether an error is Hydra's word about the command line, and not one of our own."""
     if isinstance(error, ValueError) and not isinstance(error, OmegaConfBaseException):
@@ -107,12 +103,12 @@ def explain_unknown_key(key: str, schema: type, beside: Sequence[str] = ()) -> s
     parent, _, leaf = key.rpartition(".")
     known = known_keys(parent, schema)
     if not known:
-        meant = _did_you_mean(leaf, list(beside)).rstrip(".")
+        meant = did_you_mean(leaf, list(beside)).rstrip(".")
         takes_more = parent.partition(".")[0] in {"regressor", "engine"}
         hint = f"; +{key}=VALUE adds it, if the class it goes to takes it" if takes_more and not meant else ""
         return f"{key}: no such key{meant or f'{hint}.'} --cfg job shows the keys there are."
     where = f"Keys of {parent}:" if parent else "Groups and keys:"
-    return f"{key}: no such key{_did_you_mean(leaf, known)} {where} {', '.join(known)}."
+    return f"{key}: no such key{did_you_mean(leaf, known)} {where} {', '.join(known)}."
 
 
 def known_keys(parent: str, schema: type) -> list[str]:

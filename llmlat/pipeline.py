@@ -128,6 +128,9 @@ def _check(config: Config) -> None:
         raise ConfigError(f"reference={config.reference}: use thesis, or null for none.")
     if config.seed < 0:
         raise ConfigError(f"seed={config.seed}: use a whole number, 0 or above.")
+    for key, n_rows in vars(config.large).items():
+        if n_rows < 1:
+            raise ConfigError(f"large.{key}={n_rows}: use a whole number of at least 1.")
     if config.dataset is not None and config.table.path is not None:
         raise ConfigError("dataset: it is named beside table.path; name one of the two.")
     check_split(config.split)
@@ -173,7 +176,18 @@ def _named(dataset: Any) -> list[Dataset]:
     names = dataset if isinstance(dataset, list) else [dataset]
     if not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"dataset={dataset}: name a folder under outputs/datasets/, or a list of them.")
-    return [Dataset(Path(name).resolve()) for name in names]
+    folders: list[Path] = []
+    for name in names:
+        folder = Path(name).resolve()
+        if not folder.is_dir():
+            raise ConfigError(
+                f"dataset={name}: there is no such folder; name one under outputs/datasets/. Relative paths "
+                f"start at {Path.cwd()}."
+            )
+        if folder in folders:
+            raise ConfigError(f"dataset: {name} is named twice; its rows would be fitted and tested on.")
+        folders.append(folder)
+    return [Dataset(folder) for folder in folders]
 
 
 def write_results(folder: Path, rows: Rows, analysis: Analysis) -> dict[str, Any]:

@@ -224,7 +224,7 @@ MISTAKES = {
     "seed=null": "seed: field 'seed' is not Optional; null is no value for it.",
     "prompt_set.max_new_tokens=x": "prompt_set.max_new_tokens: Value 'x'",
     "split.test_size=most": "split.test_size: Value 'most'",
-    "decoding.stop_at_eos=maybe": "decoding.stop_at_eos: Value 'maybe' is not a valid bool (type str); use true",
+    "decoding.stop_at_eos=maybe": "decoding.stop_at_eos: Value 'maybe' is not a valid bool (type str); use ",
     "decoding.batch_size=[1,4]": "decoding.batch_size: Value '[1, 4]' of type 'list' could not be converted "
     "to Integer; one value is wanted, and -m decoding.batch_size=A,B tries several.",
     "decoding.batch_size=1,4": "decoding.batch_size=1,4: several values; add -m to try each, or write",
@@ -234,8 +234,8 @@ MISTAKES = {
     "model.weights=best": "model.weights: Invalid value 'best', expected one of [auto, pretrained, random].",
     "split.name=zzz": "split.name: Invalid value 'zzz', expected one of [random, by_request, by_prompt, ",
     "tracking.mode=zzz": "tracking.mode: Invalid value 'zzz', expected one of [auto, online, offline].",
-    "features.columns=context_length": "features.columns: Invalid value assigned: str is not a ListConfig, list "
-    "or tuple; use a list, as in features.columns=[A,B].",
+    "features.columns=context_length": "features.columns: Invalid value assigned: str is not a ListConfig, "
+    "list or tuple; use a list, as in features.columns=[A,B].",
     # a value that is missing or refers to nothing
     "model=hub": "model.name: has no value yet; give it one, model.name=...",
     "prompt_set=file": "prompt_set.path: has no value yet; give it one, prompt_set.path=...",
@@ -285,8 +285,17 @@ def test_an_error_of_ones_own_is_not_explained_away() -> None:
         ("split.test_size=1.5", "split.test_size=1.5: use a share"),
         ("reference=thesiss", "reference=thesiss: use thesis"),
         ("features.columns=[]", "features.columns: empty"),
+        ("large.rows=0", "large.rows=0: use a whole number"),
+        ("large.sample_rows=-1", "large.sample_rows=-1: use a whole number"),
+        ("dataset=nowhere", "dataset=nowhere: there is no such folder"),
+        ("dataset=[tests,tests/../tests]", "dataset: tests/../tests is named twice"),
+        (
+            "features.columns=[contxt_length]",
+            "features.columns: a row has no column 'contxt_length'; did you mean",
+        ),
+        ("regressor=last_token", "regressor._target_=llmlat.predict.regressors.LastTokenRegressor"),
         ("+regressor.alhpa=1", "regressor._target_=sklearn.linear_model.Ridge: cannot be made"),
-        ("regressor.alpha=much", "regressor={"),
+        ("regressor.alpha=much", "regressor._target_=sklearn.linear_model.Ridge (alpha=much): fails on"),
     ],
 )
 def test_what_types_cannot_refuse_is_refused_before_a_plan_is_made(

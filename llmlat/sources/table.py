@@ -68,7 +68,7 @@ def known_columns(table: TableConfig) -> dict[str, Column]:
     made = {name: KNOWN[name] for name in MADE}
     if "context_length" not in {*ours, *own}:
         made = {name: column for name, column in made.items() if "context" not in name}
-    return {**ours, **own, **made}
+    return {**own, **{name: column for name, column in ours.items() if name not in own}, **made}
 
 
 def rows_of_table(table: TableConfig, experiment: str) -> Rows:
