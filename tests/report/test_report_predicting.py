@@ -61,7 +61,8 @@ def test_intervals_are_shares_and_say_what_is_not_known(metrics: Metrics) -> Non
     made, held, unknown = intervals.words(metrics)
     assert "request by request" in made
     assert "held 88.3\u00a0% of their tokens" in held
-    assert "10 requests were measured, too few for intervals of 95\u00a0% and 99\u00a0%" in unknown
+    assert "10 requests, which are too few for intervals of 95\u00a0% and 99\u00a0%" in unknown
+    assert table.columns[1].header == "requests"
 
 
 def test_no_unknown_level_is_not_remarked_on(metrics: Metrics) -> None:
