@@ -8,9 +8,13 @@ from typing import Any, TextIO
 WARNINGS = logging.getLogger("py.warnings")
 
 
-def log_warnings() -> None:
-    """Have Python's warnings logged, a line each: a regressor that does not converge says so at every fit."""
+def keep_to_lines() -> None:
+    """Keep to a line each what Python warns of, and say nothing of a log that cannot be written.
+
+    A regressor that does not converge warns at every fit; on a full disk the error itself has its line.
+    """
     warnings.showwarning = _log_warning
+    logging.raiseExceptions = False
 
 
 def _log_warning(message: Warning | str, category: type[Warning], *where: Any, **how: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llmlat.jobs.logs import BareFormatter, TerminalFilter, log_warnings
+from llmlat.jobs.logs import BareFormatter, TerminalFilter, keep_to_lines
 
 
 @pytest.fixture
@@ -22,8 +22,9 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     handler = Terminal()
     handler.addFilter(TerminalFilter("RUN"))
     logging.getLogger().addHandler(handler)
+    monkeypatch.setattr(logging, "raiseExceptions", True)
     with warnings.catch_warnings(action="always"):  # which puts showwarning back, too
-        log_warnings()
+        keep_to_lines()
         yield shown
     logging.getLogger().removeHandler(handler)
 

@@ -65,6 +65,20 @@ def test_intervals_are_shares_and_say_what_is_not_known(metrics: Metrics) -> Non
     assert table.columns[1].header == "requests"
 
 
+def test_an_input_that_did_not_vary_on_held_out_requests_is_said_to_be_untold(metrics: Metrics) -> None:
+    (said,) = drivers.words(metrics)
+    assert "one value" not in said
+    metrics["features"], metrics["inputs"] = ([*metrics[name], "hardware"] for name in ("features", "inputs"))
+    (said,) = drivers.words(metrics)
+    assert said.endswith(" hardware had one value on those requests, so this cannot tell.")
+
+
+def test_a_table_is_named_by_what_it_tells() -> None:
+    cell = {"model": "table", "quantization": "not told", "engine": "table"}
+    assert drivers.cell_name(cell) == "all rows"
+    assert drivers.cell_name({**cell, "model": "a/llama"}) == "llama"
+
+
 def test_no_unknown_level_is_not_remarked_on(metrics: Metrics) -> None:
     metrics["calibration"] |= {"by_phase": {"decode": band(120, 0.1, 0.2, 0.3, 0.4, 0.5)}, "beyond": None}
     assert len(intervals.words(metrics)) == 2
@@ -107,9 +121,7 @@ def test_without_calibration_it_says_why(metrics: Metrics, told: Told) -> None:
 
 
 def test_drivers_in_order_of_their_worth(metrics: Metrics, told: Told) -> None:
-    said = (
-        "On requests never seen, the prediction rests on context length, in this order: shuffling the others"
-    )
+    said = "On requests never seen, the prediction rests on context length: shuffling the others"
     assert drivers.words(metrics)[0].startswith(said)
     table = drivers.effects(metrics)
     assert table is not None
