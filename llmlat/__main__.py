@@ -88,7 +88,8 @@ def main() -> None:
     try:
         _job()
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted: {interrupt}", file=sys.stderr)
+        said = str(interrupt) or "what was measured is kept; run the same command again"
+        print(f"interrupted: {said}", file=sys.stderr)
         sys.exit(130)
     except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
         from llmlat.config_errors import explain, is_of_the_command_line
