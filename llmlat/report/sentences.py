@@ -61,8 +61,11 @@ def scope(metrics: Metrics) -> str:
 
 
 def _divided(metrics: Metrics) -> str:
-    words = wording.split(metrics["split"]["name"])
-    return words if words.startswith(("fitted", "one ")) else f"divided {words}"
+    split = metrics["split"]
+    if split["name"] == "leave_one_out":
+        return f"all with {split['column']} {split['held_out']}"
+    words = wording.split(split["name"])
+    return words if words.startswith("fitted") else f"divided {words}"
 
 
 def _used(metrics: Metrics) -> list[str]:

@@ -77,6 +77,12 @@ def test_predictions_of_two_engines_are_not_drawn_as_their_mean(
     assert {float(y) for line in dashes for y in line.get_ydata()} == set(both["predicted_ms"])
 
 
+def test_few_lines_have_colours_far_apart() -> None:
+    assert style.shades(0) == []
+    assert style.shades(2) == [style.RAMP[0], style.RAMP[-1]]
+    assert style.shades(9) == list(style.RAMP)
+
+
 def test_trace_shows_the_worst_row(
     metrics: dict[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame
 ) -> None:

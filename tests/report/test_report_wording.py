@@ -58,6 +58,8 @@ def test_a_scope_reads_as_a_sentence_whatever_the_division(metrics: dict[str, An
     metrics |= {"engine": "eager and no_cache", "split": {**metrics["split"], "name": "extrapolate"}}
     assert "measured with the eager and no_cache engines, " in sentences.scope(metrics)
     assert sentences.scope(metrics).endswith("to test on, fitted on the shorter, tested on the longer.")
+    metrics["split"] = {"name": "leave_one_out", "column": "engine", "held_out": "no_cache"}
+    assert sentences.scope(metrics).endswith("to test on, all with engine no_cache.")
 
 
 def test_a_first_visit_may_cost_less(metrics: dict[str, Any]) -> None:

@@ -78,8 +78,7 @@ def _groups(rows: pd.DataFrame) -> list[Group]:
     decode = rows[rows["phase"] == DECODE]
     lengths = np.sort(decode["prompt_tokens"].unique())
     parts = [part for part in np.array_split(lengths, min(5, max(1, len(lengths)))) if len(part)]
-    shades = [style.RAMP[i] for i in np.linspace(0, 4, len(parts)).round().astype(int)] if parts else []
-    return [(_span(part), shade, part) for part, shade in zip(parts, shades, strict=True)]
+    return [(_span(part), shade, part) for part, shade in zip(parts, style.shades(len(parts)), strict=True)]
 
 
 def _span(part: "np.ndarray[Any, Any]") -> str:
