@@ -14,6 +14,7 @@ WANTED = {
     "converted to Integer": "use a whole number",
     "converted to Float": "use a number",
     "not a valid bool": "use true or false",
+    "type hint 'Optional[Union[float, str]]'": "use a share, as in 2% or 0.02",
     "is not a ListConfig": "use a list, as in {key}=[A,B]",
     "is not Optional": "null is no value for it",
     "to Dict[": "use a mapping, as in {key}={{name: value}}",
