@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlat import report, tracking
-from llmlat.config import Config, ContestantConfig, Flagged
+from llmlat.config import Config, ContestantConfig, Flagged, SplitName
 from llmlat.dataset import Dataset, write_frame, write_json
 from llmlat.errors import ConfigError, MissingExtraError
 from llmlat.predict.arena import Contestant, compete
@@ -148,6 +148,8 @@ def _plan_reading(config: Config, resolved: dict[str, Any], folder: Path) -> Rea
     plan, measure = plan_measuring(config, resolved, folder)
     prompts = {request.name for request in plan.requests}
     count_test_units(Counts(plan.n_steps, len(plan.requests), len(prompts)), config.split)
+    if config.split.name is SplitName.leave_one_out and config.split.held_out is None:
+        raise ConfigError(f"split.held_out: name the {config.split.column} that is left out of the fit.")
 
     def measured(tracker: tracking.Tracker) -> Rows:
         # Before measuring too: a run that is killed must not be taken for the real thing.

@@ -156,6 +156,7 @@ def test_a_place_that_cannot_be_written_is_one_line(cli: SimpleNamespace) -> Non
     [
         (["model=hub", "model.name=no-such/model"], "model.name=no-such/model"),
         (["prompt_set.limit=1", "prompt_set.max_new_tokens=3"], "split=random"),
+        (["split=leave_one_out"], "split.held_out"),
     ],
     ids=str,
 )

@@ -151,8 +151,8 @@ def _note_broken_numbers(table: TableConfig, rows: pd.DataFrame, notices: list[s
         broken = given[pd.to_numeric(given, errors="coerce").isna()]
         if 0 < len(broken) < len(given) / 2:
             notices.append(
-                f"table.path: its column {name} is taken for texts, as {len(broken)} of {len(rows)} rows hold "
-                f"no number (such as {broken.iloc[0]}); mend them, or leave them out with table.where."
+                f"table.path: its column {name} is taken for texts, as {len(broken)} of {len(rows)} rows "
+                f"hold no number (such as {broken.iloc[0]}); mend them, or leave them out with table.where."
             )
             log.warning(notices[-1])
 
