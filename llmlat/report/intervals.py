@@ -67,7 +67,8 @@ def bands(metrics: Metrics) -> Table | None:
 
 
 def _units(metrics: Metrics) -> str:
-    return f"{UNITS.get((metrics.get('calibration') or {}).get('grouped_by'), 'group')}s"
+    grouped_by = str((metrics.get("calibration") or {}).get("grouped_by"))
+    return f"{UNITS.get(grouped_by, 'group')}s"
 
 
 def spelled_level(level: Any) -> str:

@@ -48,8 +48,10 @@ def _beside_guess(choices: Sequence[Choice]) -> str:
     beaten = [c for c in choices if c.guess_mae_ms is not None and c.test_mae_ms >= c.guess_mae_ms]
     if not beaten:
         return ""
-    where = "" if len(beaten) == len(choices) else f", for {listed([label(c.data) for c in beaten])}"
-    return f"{where}: no better than always guessing the mean"
+    where = (
+        ", which" if len(beaten) == len(choices) else f"; for {listed([label(c.data) for c in beaten])} that"
+    )
+    return f"{where} is no better than always guessing the mean"
 
 
 def _with(choice: Choice) -> str:

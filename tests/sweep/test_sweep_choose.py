@@ -53,10 +53,12 @@ def test_the_choice_stands_beside_a_guess_on_its_own_test_rows(make_job: MakeJob
     assert "guessing" not in story.result(jobs, [choice])
     beaten = replace(choice, guess_mae_ms=2.9)
     assert story.result(jobs, [beaten]).endswith(
-        "3.00\N{NO-BREAK SPACE}ms: no better than always guessing the mean."
+        "3.00\N{NO-BREAK SPACE}ms, which is no better than always guessing the mean."
     )
     one, other = replace(choice, data={"prompt_set": "short"}), replace(beaten, data={"prompt_set": "chat"})
-    assert story.result(jobs, [one, other]).endswith(", for chat: no better than always guessing the mean.")
+    assert story.result(jobs, [one, other]).endswith(
+        "; for chat that is no better than always guessing the mean."
+    )
 
 
 def test_no_change_of_the_test_errors_moves_the_choice(grid: Path) -> None:
