@@ -218,7 +218,7 @@ def test_what_is_no_table(tmp_path: Path, content: str) -> None:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     for name in ("x.csv", "x.parquet"):
-        with pytest.raises(DatasetError, match=r"^table\.path=.*: there is no such file\.$"):
+        with pytest.raises(DatasetError, match=r"^table\.path=.*: there is no such file\."):
             rows_of_table(TableConfig(path=str(tmp_path / name), latency="t"), "")
 
 
