@@ -285,6 +285,7 @@ def test_an_error_of_ones_own_is_not_explained_away() -> None:
         ("split.test_size=1.5", "split.test_size=1.5: use a share"),
         ("reference=thesiss", "reference=thesiss: use thesis"),
         ("features.columns=[]", "features.columns: empty"),
+        ("table.latency=ms", "table.path: it is not set"),
         ("large.rows=0", "large.rows=0: use a whole number"),
         ("large.sample_rows=-1", "large.sample_rows=-1: use a whole number"),
         ("dataset=nowhere", "dataset=nowhere: there is no such folder"),

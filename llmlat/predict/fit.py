@@ -198,7 +198,7 @@ def _rehearse(pipeline: Pipeline, known: Mapping[str, Column], regressor: Mappin
     except Exception as error:
         raise ConfigError(
             f"regressor._target_={_spelled(regressor)}: fails on {N_REHEARSAL_ROWS} made-up rows "
-            f"({one_line(error)}); change its hyperparameters, or features.columns."
+            f"({one_line(error)}); change its hyperparameters, or features."
         ) from error
 
 

@@ -24,4 +24,4 @@ def column_position(fitted: Any, column: str | int) -> int:
     if column in positions:
         return int(column)
     known = ", ".join(map(str, names))
-    raise ValueError(f"{type(fitted).__name__} reads the column {column!r}, and there are {known} only")
+    raise ValueError(f"{type(fitted).__name__} reads the feature {column!r}, and there are {known} only")

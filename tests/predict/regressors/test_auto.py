@@ -133,7 +133,7 @@ def test_what_cannot_be_chosen_is_told() -> None:
     with pytest.raises(ValueError, match="1 group of rows: no part can be held out"):
         AutoRegressor(CANDIDATES).fit(X, y, groups=np.zeros_like(request))
     with pytest.raises(
-        ValueError, match=r"reads the column 'phase', and there are context_length, is_prefill"
+        ValueError, match=r"reads the feature 'phase', and there are context_length, is_prefill"
     ):
         AutoRegressor(CANDIDATES, by="phase").fit(X, y, groups=request)
     auto = AutoRegressor(CANDIDATES, by="is_prefill").fit(X.iloc[1:6], y[1:6])
