@@ -72,4 +72,4 @@ def _untold(metrics: Metrics) -> str:
     told = {name for found in metrics["importance"].values() for name in found["inputs"]}
     inputs = set(metrics["inputs"]) - told - set(metrics["left_out"] or {})
     untold = [name for name in metrics["features"] if name in inputs]
-    return f" {listed(untold)} had one value on those requests, so this cannot tell." if untold else ""
+    return f" Of {listed(untold)} this cannot tell: one value in all of those requests." if untold else ""

@@ -70,7 +70,7 @@ def test_an_input_that_did_not_vary_on_held_out_requests_is_said_to_be_untold(me
     assert "one value" not in said
     metrics["features"], metrics["inputs"] = ([*metrics[name], "hardware"] for name in ("features", "inputs"))
     (said,) = drivers.words(metrics)
-    assert said.endswith(" hardware had one value on those requests, so this cannot tell.")
+    assert said.endswith(" Of hardware this cannot tell: one value in all of those requests.")
 
 
 def test_a_table_is_named_by_what_it_tells() -> None:
