@@ -1,5 +1,6 @@
 """The command line: `python -m llmlat`, or `llmlat`."""
 
+import errno
 import os
 import sys
 from functools import cache, partial
@@ -12,10 +13,12 @@ from omegaconf import DictConfig
 from llmlat import config
 from llmlat.errors import LlmlatError
 from llmlat.jobs import edge
+from llmlat.jobs.logs import keep_to_lines
 
 # Hydra's own debug switch is ours too. It is then set for Hydra, which hands exceptions over instead of
 # printing them its own way.
 DEBUGGING = os.environ.get("HYDRA_FULL_ERROR") == "1"
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 config.register()
 edge.register()
@@ -80,18 +83,27 @@ def main() -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    if not DEBUGGING:
+        keep_to_lines()
     try:
         _job()
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted: {interrupt}", file=sys.stderr)
+        said = str(interrupt) or "what was measured is kept; run the same command again"
+        print(f"interrupted: {said}", file=sys.stderr)
         sys.exit(130)
-    except (HydraException, OmegaConfBaseException, AssertionError) as error:
-        from llmlat.config_errors import explain, key_below_null
+    except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
+        from llmlat.config_errors import explain, is_of_the_command_line
 
-        if DEBUGGING or (isinstance(error, AssertionError) and key_below_null(error) is None):
+        if DEBUGGING or not is_of_the_command_line(error):
             raise
         print(f"error: {explain(error, config.Config)}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if DEBUGGING or error.errno not in UNWRITABLE:
+            raise
+        where = "hydra.run.dir, hydra.sweep.dir and datasets_dir say where to write"
+        print(f"error: {error}; {where}.", file=sys.stderr)
+        sys.exit(1)
     finally:
         edge.WORKERS.kill()
 

@@ -1,5 +1,8 @@
 """Errors that a person can act on: one line saying what, which config key, and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class LlmlatError(Exception):
     """A failure with a known cause, shown as one line and without a traceback."""
@@ -23,6 +26,12 @@ class MeasurementError(LlmlatError):
 
 class DatasetError(LlmlatError):
     """A dataset that cannot be read, trusted or written."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a question after what was likely meant, or a full stop where nothing is like it."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else "."
 
 
 def one_line(error: BaseException) -> str:

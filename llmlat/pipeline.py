@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlat import report, tracking
-from llmlat.config import Config, ContestantConfig, Flagged
+from llmlat.config import Config, ContestantConfig, Flagged, SplitName, TableConfig
 from llmlat.dataset import Dataset, write_frame, write_json
 from llmlat.errors import ConfigError, MissingExtraError
 from llmlat.predict.arena import Contestant, compete
@@ -128,6 +128,11 @@ def _check(config: Config) -> None:
         raise ConfigError(f"reference={config.reference}: use thesis, or null for none.")
     if config.seed < 0:
         raise ConfigError(f"seed={config.seed}: use a whole number, 0 or above.")
+    for key, n_rows in vars(config.large).items():
+        if n_rows < 1:
+            raise ConfigError(f"large.{key}={n_rows}: use a whole number of at least 1.")
+    if config.table.path is None and config.table != TableConfig():
+        raise ConfigError("table.path: it is not set, and other keys of table are; name the file.")
     if config.dataset is not None and config.table.path is not None:
         raise ConfigError("dataset: it is named beside table.path; name one of the two.")
     check_split(config.split)
@@ -145,6 +150,8 @@ def _plan_reading(config: Config, resolved: dict[str, Any], folder: Path) -> Rea
     plan, measure = plan_measuring(config, resolved, folder)
     prompts = {request.name for request in plan.requests}
     count_test_units(Counts(plan.n_steps, len(plan.requests), len(prompts)), config.split)
+    if config.split.name is SplitName.leave_one_out and config.split.held_out is None:
+        raise ConfigError(f"split.held_out: name the {config.split.column} that is left out of the fit.")
 
     def measured(tracker: tracking.Tracker) -> Rows:
         # Before measuring too: a run that is killed must not be taken for the real thing.
@@ -173,7 +180,18 @@ def _named(dataset: Any) -> list[Dataset]:
     names = dataset if isinstance(dataset, list) else [dataset]
     if not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"dataset={dataset}: name a folder under outputs/datasets/, or a list of them.")
-    return [Dataset(Path(name).resolve()) for name in names]
+    folders: list[Path] = []
+    for name in names:
+        folder = Path(name).resolve()
+        if not folder.is_dir():
+            raise ConfigError(
+                f"dataset={name}: there is no such folder; name one under outputs/datasets/. Relative paths "
+                f"start at {Path.cwd()}."
+            )
+        if folder in folders:
+            raise ConfigError(f"dataset: {name} is named twice; its rows would be fitted and tested on.")
+        folders.append(folder)
+    return [Dataset(folder) for folder in folders]
 
 
 def write_results(folder: Path, rows: Rows, analysis: Analysis) -> dict[str, Any]:

@@ -112,6 +112,8 @@ def test_help_names_every_group_and_option(cli: SimpleNamespace) -> None:
         (["seed=abc"], "seed"),
         (["model.stand_in.name=x"], "model.stand_in.name"),
         (["seed=0,abc", "-m"], "seed"),
+        (["split=3"], "a group is given a number"),
+        (["-m", "--cfg", "job"], "Only one of --run, --multirun"),
     ],
     ids=str,
 )
@@ -143,11 +145,18 @@ def test_what_cannot_work_is_refused_before_anything_is_measured(
     assert "torch" not in loaded
 
 
+def test_a_place_that_cannot_be_written_is_one_line(cli: SimpleNamespace) -> None:
+    (cli.folder / "outputs").touch()  # a file, where a folder is needed: root can write to all else
+    line = one_error_line(cli.run("dataset=anything"), exit_code=1)
+    assert "hydra.run.dir" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [
         (["model=hub", "model.name=no-such/model"], "model.name=no-such/model"),
         (["prompt_set.limit=1", "prompt_set.max_new_tokens=3"], "split=random"),
+        (["split=leave_one_out"], "split.held_out"),
     ],
     ids=str,
 )

@@ -65,11 +65,20 @@ def draw(root: Path) -> Figure:
     return figure
 
 
+def darkened(svg: str) -> str:
+    """Return a figure in the colours of the dark scheme."""
+    for drawn, dark in style.PALETTE.values():
+        svg = svg.replace(drawn, dark)
+    return svg
+
+
 def main() -> None:
-    """Draw the figure from the datasets of one folder into a file."""
+    """Draw the figure from the datasets of one folder into a file, and into one beside it for dark pages."""
     root, target = map(Path, sys.argv[1:])
     with style.drawing():
-        target.write_text(style.svg(draw(root), target.stem))
+        drawn = style.svg(draw(root), target.stem)
+    target.write_text(drawn)
+    target.with_stem(f"{target.stem}-dark").write_text(darkened(drawn))
 
 
 if __name__ == "__main__":

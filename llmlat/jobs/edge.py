@@ -18,7 +18,7 @@ from llmlat.config import TrackingName, as_given
 from llmlat.errors import one_line
 from llmlat.jobs.folder import SweepFolder
 from llmlat.jobs.job import telling_how_to_resume
-from llmlat.jobs.logs import TerminalFilter
+from llmlat.jobs.logs import TerminalFilter, keep_to_lines
 from llmlat.jobs.progress import unfinished
 from llmlat.jobs.workers import Workers
 
@@ -71,6 +71,7 @@ def logging_of(hydra: Any) -> Callable[[], None]:
 def _set_up_logging(settings: Any, verbose: Any, given: frozenset[str]) -> None:
     TerminalFilter.given |= given  # what has been said need not be said there again
     configure_log(OmegaConf.create(settings), verbose)
+    keep_to_lines()
 
 
 class SweepCallback(Callback):

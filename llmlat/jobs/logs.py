@@ -2,7 +2,24 @@
 
 import logging
 import sys
+import warnings
 from typing import Any, TextIO
+
+WARNINGS = logging.getLogger("py.warnings")
+
+
+def keep_to_lines() -> None:
+    """Keep to a line each what Python warns of, and say nothing of a log that cannot be written.
+
+    A regressor that does not converge warns at every fit; on a full disk the error itself has its line.
+    """
+    warnings.showwarning = _log_warning
+    logging.raiseExceptions = False
+
+
+def _log_warning(message: Warning | str, category: type[Warning], *where: Any, **how: Any) -> None:
+    said = " ".join(str(message).partition("\n\n")[0].split())
+    WARNINGS.warning(f"{category.__name__}: {said}")
 
 
 class BareFormatter(logging.Formatter):
@@ -29,7 +46,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
 
 class TerminalFilter(logging.Filter):
-    """Hide what is for the file only; in a sweep, routine lines and warnings that were given before as well.
+    """Hide what is for the file only, and Python warnings given before; in a sweep routine lines and ours.
 
     Parameters
     ----------
@@ -47,7 +64,7 @@ class TerminalFilter(logging.Filter):
         """Tell whether the terminal shows a record."""
         if getattr(record, "is_for_the_file", False):
             return False
-        if not self.is_sweep:
+        if not self.is_sweep and record.name != WARNINGS.name:
             return True
         if getattr(record, "is_routine", False):
             return False

@@ -53,8 +53,9 @@ def duration(seconds: float) -> str:
 
 
 def _what(config: Config, plan: Plan, n_requests: int) -> str:
+    requests = f"{n_requests} request{'' if n_requests == 1 else 's'}"
     return (
-        f"{plan.n_tokens} tokens of {n_requests} requests ({config.prompt_set.name}): "
+        f"{plan.n_tokens} tokens of {requests} ({config.prompt_set.name}): "
         f"{plan.source.name}, {plan.source.weights} weights, quantization {config.quantization.name}, "
         f"engine {' and '.join(plan.engines)}, on {device_name(plan.device)}"
     )

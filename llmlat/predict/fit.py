@@ -215,14 +215,20 @@ def _rehearse(pipeline: Pipeline, known: Mapping[str, Column], regressor: Mappin
         raise ConfigError(f"features.derived: {error}.") from error
     except Exception as error:
         raise ConfigError(
-            f"regressor={_spelled(regressor)}: fails on {N_REHEARSAL_ROWS} made-up rows ({one_line(error)}); "
-            "mend its hyperparameters, or choose features that it can be fitted on."
+            f"regressor._target_={_spelled(regressor)}: fails on {N_REHEARSAL_ROWS} made-up rows "
+            f"({one_line(error)}); mend its hyperparameters, or choose features that it can be fitted on."
         ) from error
 
 
-def _spelled(regressor: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a regressor's own settings, without those of the parts that it is made of."""
-    return {name: value for name, value in regressor.items() if not isinstance(value, dict | list)}
+def _spelled(regressor: Mapping[str, Any]) -> str:
+    """Name a regressor with its own settings, without those of the parts that it is made of."""
+    own = [
+        f"{name}={value}"
+        for name, value in regressor.items()
+        if not name.startswith("_") and not isinstance(value, dict)
+    ]
+    settings = f" ({', '.join(own)})" if own else ""
+    return f"{regressor.get('_target_')}{settings}"
 
 
 def _made_up_rows(inputs: list[str], known: Mapping[str, Column]) -> pd.DataFrame:

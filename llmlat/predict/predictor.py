@@ -180,6 +180,13 @@ def load_predictor(path: str | Path) -> Predictor:
     ------
     PredictorError
         Where the file is missing, is not a predictor, or its pipeline is not the one it was written with.
+
+    Examples
+    --------
+    >>> import llmlat
+    >>> predictor = llmlat.load_predictor("outputs/default/<time>")  # doctest: +SKIP
+    >>> predictor.predict(prompt_tokens=812, context_length=900)  # doctest: +SKIP
+    21.4
     """
     path = Path(path)
     path = path / "predictor.json" if path.is_dir() else path

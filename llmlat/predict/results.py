@@ -238,10 +238,12 @@ def _choices(regressor: Any) -> dict[str, Any] | None:
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return hyperparameters as JSON can hold them."""
+    return {str(name): _plain_value(value) for name, value in parameters.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _plain(value)
     simple = (bool, int, str, type(None))
-    return {
-        name: value
-        if isinstance(value, simple) or (isinstance(value, float) and math.isfinite(value))
-        else repr(value)
-        for name, value in parameters.items()
-    }
+    is_plain = isinstance(value, simple) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_plain else " ".join(repr(value).split())

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from llmlat.config import SplitConfig, SplitName
-from llmlat.errors import ConfigError
+from llmlat.errors import ConfigError, did_you_mean
 from llmlat.records import PROMPT, REQUEST, TIME
 
 Positions = npt.NDArray[np.int64]
@@ -150,7 +150,9 @@ def _without(rows: pd.DataFrame, config: SplitConfig) -> tuple[Positions, Positi
     found = sorted(values.unique())
     if config.held_out is None or not held_out.any():
         said = "name the value that is left out" if config.held_out is None else "no row has it"
-        raise ConfigError(f"split.held_out={config.held_out}: {said}; {config.column} is {', '.join(found)}.")
+        raise ConfigError(
+            f"split.held_out={config.held_out or 'null'}: {said}; {config.column} is {', '.join(found)}."
+        )
     if (~held_out).sum() < MIN_TRAIN_ROWS:
         raise ConfigError(
             f"split.held_out={config.held_out}: {config.column} is that in all {len(rows)} rows, so none are "
@@ -162,6 +164,7 @@ def _without(rows: pd.DataFrame, config: SplitConfig) -> tuple[Positions, Positi
 def _column(rows: pd.DataFrame, name: str) -> pd.Series:
     if name not in rows:
         raise ConfigError(
-            f"split.column={name}: the rows have no such column; they have {', '.join(rows.columns)}."
+            f"split.column={name}: the rows have no such column{did_you_mean(name, rows.columns)} They have "
+            f"{', '.join(rows.columns)}."
         )
     return rows[name]

@@ -85,7 +85,7 @@ def _dominant_context(metrics: dict[str, Any], slopes: dict[str, Slope] | None) 
     evidence = (
         f"Scaled coefficients: context {context:+.2f} ms, prompt {prompt:+.2f} ms. On steady decode rows, "
         f"1,000 more tokens of context cost {alone}, and both features together take "
-        f"{max(explained, 0):.0%} off the squared error of always guessing the mean."
+        f"{100 * max(explained, 0):.0f} % off the squared error of always guessing the mean."
     )
     dominant = leads and alone.low_ms > 0 and explained >= DOMINANT_SHARE
     return (CONFIRMED if dominant else NOT_CONFIRMED), evidence
@@ -161,9 +161,9 @@ def _linear_suffices(metrics: dict[str, Any]) -> tuple[str, str]:
         return UNTOLD, "It takes a linear regressor, and enough requests to hold some out."
     mae, median = grouped["mae_ms"], grouped["baselines"]["median"]["mae_ms"]
     evidence = (
-        f"On held-out requests the mean error is {mae:.2f} ms ({grouped['mape']:.0%} of the latency); "
-        f"boosted trees on the same features reach {trees['mae_ms']:.2f} ms, always guessing the median "
-        f"{median:.2f} ms."
+        f"On held-out requests the mean error is {mae:.2f} ms ({100 * grouped['mape']:.0f} % of the "
+        f"latency); boosted trees on the same features reach {trees['mae_ms']:.2f} ms, always guessing "
+        f"the median {median:.2f} ms."
     )
     suffices = (
         mae <= SUFFICIENT_RATIO * trees["mae_ms"] and mae < median and grouped["mape"] <= SUFFICIENT_MAPE

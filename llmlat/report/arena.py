@@ -42,7 +42,7 @@ def table(metrics: Metrics) -> Table | None:
         *(Column(f"{_short(name)}, ms") for name in divisions),
         Column("× floor", over_floor=True),
         Column("of the latency", roomy=True),
-        Column("fit, s"),
+        Column("fit, s", roomy=True),
         Column("a row, µs", roomy=True),
         Column("one step, µs", roomy=True),
     )

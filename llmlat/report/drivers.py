@@ -36,11 +36,11 @@ def effects(metrics: Metrics) -> Table | None:
 
 
 def cell_name(cell: Mapping[str, Any]) -> str:
-    """Name a model, quantization and engine in short."""
+    """Name a model, quantization and engine in short; of a table, what it tells of them."""
     model = str(cell["model"]).rsplit("/", 1)[-1]
-    return (
-        f"{model}, {wording.QUANTIZATIONS.get(cell['quantization'], cell['quantization'])}, {cell['engine']}"
-    )
+    quantization = wording.QUANTIZATIONS.get(cell["quantization"], cell["quantization"])
+    told = [str(name) for name in (model, quantization, cell["engine"]) if name not in {"table", "not told"}]
+    return ", ".join(told) or "all rows"
 
 
 def _slope(told: Any) -> str:
@@ -59,7 +59,17 @@ def words(metrics: Metrics) -> list[str]:
     telling = [name for name, found in ranked if found["low_ms"] > 0]
     if not telling:
         return ["On requests never seen, shuffling any of its inputs costs the prediction nothing."]
-    rests = f"On requests never seen, the prediction rests on {listed(telling)}, in this order"
-    if len(telling) == len(ranked):
-        return [f"{rests}."]
-    return [f"{rests}: shuffling the others costs it nothing that could be told."]
+    order = ", in this order" if len(telling) > 1 else ""
+    rests = f"On requests never seen, the prediction rests on {listed(telling)}{order}"
+    others = (
+        "" if len(telling) == len(ranked) else ": shuffling the others costs it nothing that could be told"
+    )
+    return [f"{rests}{others}.{_untold(metrics)}"]
+
+
+def _untold(metrics: Metrics) -> str:
+    """Say which inputs did not vary on the held-out requests, where shuffling them changes nothing."""
+    told = {name for found in metrics["importance"].values() for name in found["inputs"]}
+    inputs = set(metrics["inputs"]) - told - set(metrics["left_out"] or {})
+    untold = [name for name in metrics["features"] if name in inputs]
+    return f" Of {listed(untold)} this cannot tell: one value in all of those requests." if untold else ""

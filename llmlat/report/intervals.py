@@ -43,8 +43,8 @@ def _unknown(calibration: Mapping[str, Any], unit: str) -> str:
     if not unknown:
         return ""
     return (
-        f"{counted(band['n_groups'], unit)} were measured, too few for intervals of {listed(unknown)}: those "
-        "are infinite, and not made up."
+        f"Calibrated on {counted(band['n_groups'], unit)}, which are too few for intervals of "
+        f"{listed(unknown)}: those are infinite, and not made up."
     )
 
 
@@ -61,9 +61,14 @@ def bands(metrics: Metrics) -> Table | None:
         (name, count(band["n_groups"]), *(_share(band["levels"][level]) for level in levels))
         for name, band in named
     )
-    columns = (LABEL, Column("groups"), *(Column(spelled_level(level)) for level in levels))
+    columns = (LABEL, Column(_units(metrics)), *(Column(spelled_level(level)) for level in levels))
     note = "How far an interval reaches on either side, as a share of the prediction."
     return Table("How far off, with what confidence", columns, rows, note)
+
+
+def _units(metrics: Metrics) -> str:
+    grouped_by = str((metrics.get("calibration") or {}).get("grouped_by"))
+    return f"{UNITS.get(grouped_by, 'group')}s"
 
 
 def spelled_level(level: Any) -> str:
@@ -95,7 +100,7 @@ def tried(metrics: Metrics) -> Table | None:
     )
     columns = (
         LABEL,
-        Column("groups"),
+        Column(_units(metrics)),
         Column("rows"),
         Column("held"),
         Column("width, ms"),

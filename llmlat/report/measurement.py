@@ -175,9 +175,10 @@ def bandwidth_words(metrics: Metrics) -> str:
 
 def cells(metrics: Metrics) -> Table | None:
     """Set the ways of generating side by side, or return None where there is only one."""
-    found = metrics.get("cells") or []
+    found = sorted(metrics.get("cells") or [], key=_in_order)
     if len(found) < 2:
         return None
+    n_columns = 8 if any(is_number(cell.get("achieved_bandwidth_fraction")) for cell in found) else 7
     columns = (
         Column("way of generating", right=False),
         Column("steps"),
@@ -200,14 +201,20 @@ def cells(metrics: Metrics) -> Table | None:
             ),
             number(cell["tokens_per_s"]),
             percent(cell.get("achieved_bandwidth_fraction")),
-        )
+        )[:n_columns]
         for cell in found
     )
-    note = (
-        "Medians. Tokens a second: what a later step generates, over all sequences of the batch. Of the "
-        "bandwidth: what a later step must read, over its time, over what the memory can move."
-    )
-    return Table("What each way of generating costs", columns, rows, note)
+    note = "Medians. Tokens a second: what a later step generates, over all sequences of the batch."
+    if n_columns == len(columns):
+        note += (
+            " Of the bandwidth: what a later step must read, over its time, over what the memory can move."
+        )
+    return Table("What each way of generating costs", columns[:n_columns], rows, note)
+
+
+def _in_order(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    drawn = (cell["temperature"], cell["top_k"] or 0, cell["top_p"] or 0)
+    return (str(cell["engine"]), cell["batch_size"], cell["num_beams"], *drawn)
 
 
 def _model_word(name: str, value: str) -> str:

@@ -48,15 +48,24 @@ def scope(metrics: Metrics) -> str:
         return (
             f"{wording.regressor(metrics)} on {listed(_used(metrics))}; {count(metrics['n_events'])} rows in "
             f"{wording.counted(metrics['n_requests'], 'group')}, {count(metrics['n_train'])} to fit on and "
-            f"{count(metrics['n_test'])} to test on, divided {wording.split(metrics['split']['name'])}."
+            f"{count(metrics['n_test'])} to test on, {_divided(metrics)}."
         )
+    engines = "engines" if " and " in str(metrics["engine"]) else "engine"
     return (
         f"{wording.regressor(metrics)} on {listed(_used(metrics))}; "
-        f"{count(metrics['n_events'])} {what} of "
-        f"{wording.counted(metrics['n_requests'], 'request')} measured with the {metrics['engine']} engine, "
+        f"{count(metrics['n_events'])} {what} of {wording.counted(metrics['n_requests'], 'request')} "
+        f"measured with the {metrics['engine']} {engines}, "
         f"{count(metrics['n_train'])} to fit on and {count(metrics['n_test'])} to test on, "
-        f"divided {wording.split(metrics['split']['name'])}."
+        f"{_divided(metrics)}."
     )
+
+
+def _divided(metrics: Metrics) -> str:
+    split = metrics["split"]
+    if split["name"] == "leave_one_out":
+        return f"all with {split['column']} {split['held_out']}"
+    words = wording.split(split["name"])
+    return words if words.startswith("fitted") else f"divided {words}"
 
 
 def _used(metrics: Metrics) -> list[str]:
@@ -106,10 +115,12 @@ def first_visit_words(metrics: Metrics) -> str:
     visits = metrics.get("first_visits") or {}
     if visits.get("median_cost_ms") is None:
         return "Not to be told: no context length was visited twice."
+    cost = visits["median_cost_ms"]
+    took = f"{ms(abs(cost))} {'less' if cost < 0 else 'more'}"
     return (
         f"{count(visits['n_first'])} later tokens came at a context length that the process decoded at for "
         f"the first time, {count(visits['n_later'])} at one it had seen. At {count(visits['n_compared'])} "
-        f"context lengths with both, the first visit took {ms(visits['median_cost_ms'])} more (the median). "
+        f"context lengths with both, the first visit took {took} (the median). "
         "Some libraries plan or tune for each new shape, and pay for it once."
     )
 

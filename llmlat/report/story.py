@@ -211,14 +211,15 @@ def _reference(metrics: Metrics) -> Section | None:
 
 
 def _formula(metrics: Metrics, plots: Mapping[str, Plot]) -> Section:
-    figure = _figures(plots, "coefficients")
     table, left_out = tables.coefficients(metrics), sentences.left_out_words(metrics)
+    # Without coefficients the figure is a sentence, which the table's note says too.
+    figure = (_figures(plots, "coefficients"),) if metrics.get("coefficients") or not table else ()
     heading = "The formula" if metrics.get("formula") else "What each input adds"
     law = tables.physics(metrics)
     parts = (
         *formulas(metrics),
         *((law,) if law else ()),
-        figure,
+        *figure,
         *((table,) if table else ()),
         *((Text(left_out),) if left_out else ()),
     )
@@ -229,7 +230,7 @@ def formulas(metrics: Metrics) -> tuple[Formula, ...]:
     """Return the fitted formula with its numbers, on scaled inputs and on plain ones."""
     labels = {
         "scaled": "On scaled inputs (0 is the mean, 1 one standard deviation)",
-        "per_unit": "In ms per token",
+        "per_unit": "On the inputs as they are",
     }
     spelled = metrics.get("formula") or {}
     return tuple(Formula(label, minus(str(spelled[k]))) for k, label in labels.items() if spelled.get(k))

@@ -90,6 +90,12 @@ RC: dict[Any, Any] = {
 }
 
 
+def shades(n: int) -> list[str]:
+    """Return `n` colours of the ramp, at most all of them, as far from each other as can be."""
+    n = min(n, len(RAMP))
+    return [RAMP[round(i * (len(RAMP) - 1) / max(1, n - 1))] for i in range(n)]
+
+
 POINTS = 72.0  # an inch
 LINE_HEIGHT = 1.17  # of a line of text, in font sizes
 

@@ -7,7 +7,7 @@ from llmlat.records import COLUMN
 from llmlat.report import wording
 from llmlat.report.error_tables import LABEL, best_baseline
 from llmlat.report.table import Column, Table
-from llmlat.report.wording import MISSING, count, is_number, ms, number, percent, signed
+from llmlat.report.wording import MISSING, NBSP, count, is_number, ms, number, percent, signed
 
 Metrics = Mapping[str, Any]
 
@@ -78,9 +78,14 @@ def coefficients(metrics: Metrics) -> Table | None:
         },
     ]
     rows = tuple(tuple(row.get(column, "") for column in columns) for row in cells)
+    by_construction = (
+        "context_length is prompt_tokens + token_index by construction, so "
+        if {"context_length", "prompt_tokens"} <= set(fitted)
+        else ""
+    )
     note = (
-        "Do not over-read one coefficient: context_length is prompt_tokens + token_index by construction, so "
-        "inputs that move together share their effect, and how they share it is partly chance."
+        f"Do not over-read one coefficient: {by_construction}inputs that move together share their effect, "
+        "and how they share it is partly chance."
     )
     return Table("Each input in numbers", tuple(columns), rows, f"{note}{drawn}")
 
@@ -219,7 +224,7 @@ def _split(split: Mapping[str, Any]) -> str:
         return f"leave_one_out, {split['column']} {split['held_out']} to test"
     column = f" of {split['column']}" if split.get("column") else ""
     seed = "" if split["name"] in {"extrapolate", "by_time"} else f", seed {split['seed']}"
-    return f"{split['name']}{column}, {percent(split['test_size'])} to test{seed}"
+    return f"{split['name']}{column}, {100 * split['test_size']:g}{NBSP}% to test{seed}"
 
 
 def _fact(value: Any) -> str:

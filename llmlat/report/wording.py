@@ -55,7 +55,7 @@ def number(value: Any, digits: int = 3) -> str:
     if value == 0:
         return "0"
     exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded number: 99.96 is 100
-    if exponent < -5 or exponent > 11:
+    if exponent < -5 or exponent > 6:
         mantissa = f"{value / 10.0**exponent:.{digits - 1}f}"
         return minus(f"{mantissa} {TIMES} 10{str(exponent).translate(SUPERSCRIPT)}")
     return minus(f"{value:,.{max(0, digits - 1 - exponent)}f}")
@@ -140,6 +140,8 @@ def split(name: str) -> str:
 
 
 def _setting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return listed(list(value))
     return minus(f"{value:g}") if is_number(value) else str(value)
 
 

@@ -68,7 +68,7 @@ def known_columns(table: TableConfig) -> dict[str, Column]:
     made = {name: KNOWN[name] for name in MADE}
     if "context_length" not in {*ours, *own}:
         made = {name: column for name, column in made.items() if "context" not in name}
-    return {**ours, **own, **made}
+    return {**own, **{name: column for name, column in ours.items() if name not in own}, **made}
 
 
 def rows_of_table(table: TableConfig, experiment: str) -> Rows:
@@ -94,6 +94,7 @@ def rows_of_frame(table: TableConfig, read: pd.DataFrame, experiment: str) -> Ro
     _check(table, read)
     rows = _kept(table, read)
     notices: list[str] = []
+    _note_broken_numbers(table, rows, notices)
     filled = rows.assign(**{k: v for k, v in PLAIN.items() if k not in rows})
     for name, text in mapped(table).items():
         filled[name] = _mapped_values(name, text, rows, table)
@@ -139,6 +140,21 @@ def _typed(filled: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         elif not column.is_text and not column.nullable:
             filled[column.name] = _numbers(filled[column.name], f"table.path: its column {column.name}")
     return filled
+
+
+def _note_broken_numbers(table: TableConfig, rows: pd.DataFrame, notices: list[str]) -> None:
+    """Tell of columns that are numbers but for some texts: as texts, each value would be a feature."""
+    for name in rows.columns:
+        if pd.api.types.is_numeric_dtype(rows[name]) or name in {table.latency, *table.group}:
+            continue
+        given = rows[name].dropna()
+        broken = given[pd.to_numeric(given, errors="coerce").isna()]
+        if 0 < len(broken) < len(given) / 2:
+            notices.append(
+                f"table.path: its column {name} is taken for texts, as {len(broken)} of {len(rows)} rows "
+                f"hold no number (such as {broken.iloc[0]}); mend them, or leave them out with table.where."
+            )
+            log.warning(notices[-1])
 
 
 def _numbers(values: pd.Series, key: str) -> Any:

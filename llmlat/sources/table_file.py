@@ -55,7 +55,9 @@ def read_table(table: TableConfig, n_rows: int | None = None) -> pd.DataFrame:
         else:
             rows = pyarrow.dataset.dataset(path, format="parquet").head(n_rows).to_pandas()
     except FileNotFoundError as error:
-        raise DatasetError(f"table.path={path}: there is no such file.") from error
+        raise DatasetError(
+            f"table.path={path}: there is no such file. Relative paths start at {Path.cwd()}."
+        ) from error
     except Exception as error:
         raise DatasetError(
             f"table.path={path}: cannot be read ({one_line(error)}); it takes CSV with a header, or parquet."

@@ -80,4 +80,6 @@ def label(values: Mapping[str, Any]) -> str:
 def in_short(values: Mapping[str, Any]) -> str:
     """Spell overrides on one line, as in `prompt_set=short alpha=0.1`."""
     names = short_names(values)
-    return " ".join(f"{names[key]}={spelled(value)}" for key, value in values.items())
+    told = {names[key]: spelled(value) for key, value in values.items()}
+    given = {name: value for name, value in told.items() if value != ABSENT}
+    return " ".join(f"{name}={value}" for name, value in (given or told).items())

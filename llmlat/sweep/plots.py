@@ -67,7 +67,8 @@ def _error_plot(
     groups = list(parts(shown, [other] if other else []))
     # Colours for the first few; a legend of twenty colours tells nobody apart.
     entries = []
-    for (values, part), colour in zip(groups, style.RAMP if other else (style.DECODE,), strict=False):
+    colours = style.shades(len(groups)) if other else [style.DECODE]
+    for (values, part), colour in zip(groups, colours, strict=False):
         _error_line(axes, place(part[along]), part, "mae_ms", colour, dashed=True)
         _error_line(axes, place(part[along]), part, "validation_mae_ms", colour, dashed=False)
         entries.append(legend_key(colour, label(values), line=True))

@@ -27,16 +27,31 @@ def result(jobs: pd.DataFrame, choices: Sequence[Choice]) -> str:
     near, far = (pick(choices, key=lambda choice: choice.test_mae_ms) for pick in (min, max))
     if len(choices) == 1:
         if near.n_settings == 1:
-            return f"With the only setting, predictions are off by {ms(near.test_mae_ms)} on the test rows."
+            return (
+                f"With the only setting, predictions are off by {ms(near.test_mae_ms)} on the test "
+                f"rows{_beside_guess(choices)}."
+            )
         return (
             f"Of {near.n_settings} settings, {in_short(near.setting)} does best on validation folds "
-            f"({ms(near.validation_mae_ms)}); on the untouched test rows it is off by {ms(near.test_mae_ms)}."
+            f"({ms(near.validation_mae_ms)}); on the untouched test rows it is off by "
+            f"{ms(near.test_mae_ms)}{_beside_guess(choices)}."
         )
     return (
         "With settings chosen on validation folds and scored on untouched test rows, predictions are off by "
         f"{ms(near.test_mae_ms)} for {label(near.data)}{_with(near)} to {ms(far.test_mae_ms)} for "
-        f"{label(far.data)}{_with(far)}."
+        f"{label(far.data)}{_with(far)}{_beside_guess(choices)}."
     )
+
+
+def _beside_guess(choices: Sequence[Choice]) -> str:
+    """Say where a chosen setting is no better on the test rows than always guessing the mean."""
+    beaten = [c for c in choices if c.guess_mae_ms is not None and c.test_mae_ms >= c.guess_mae_ms]
+    if not beaten:
+        return ""
+    where = (
+        ", which" if len(beaten) == len(choices) else f"; for {listed([label(c.data) for c in beaten])} that"
+    )
+    return f"{where} is no better than always guessing the mean"
 
 
 def _with(choice: Choice) -> str:

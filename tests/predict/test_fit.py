@@ -137,7 +137,7 @@ def test_the_reason_is_told_in_the_same_line() -> None:
     ids=str,
 )
 def test_a_wrong_value_is_found_by_rehearsing(regressor: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"^regressor=.*made-up rows") as caught:
+    with pytest.raises(ConfigError, match=r"^regressor._target_=.*made-up rows") as caught:
         build_pipeline(regressor, THESIS)
     assert "\n" not in str(caught.value)
 

@@ -67,6 +67,23 @@ def test_fit_far_from_the_rows_stays_in_sight(
     assert min(axes.get_ylim()[1] for axes in figure.axes) > 55
 
 
+def test_predictions_of_two_engines_are_not_drawn_as_their_mean(
+    metrics: dict[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    slower = predictions.assign(engine="no_cache", predicted_ms=predictions["predicted_ms"] + 100)
+    both = pd.concat([predictions, slower], ignore_index=True)
+    metrics["coefficients"] = None
+    figure = drawn(metrics, rows, both)["latency_by_context"]
+    dashes = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "_"]
+    assert {float(y) for line in dashes for y in line.get_ydata()} == set(both["predicted_ms"])
+
+
+def test_few_lines_have_colours_far_apart() -> None:
+    assert style.shades(0) == []
+    assert style.shades(2) == [style.RAMP[0], style.RAMP[-1]]
+    assert style.shades(9) == list(style.RAMP)
+
+
 def test_trace_shows_the_worst_row(
     metrics: dict[str, Any], rows: pd.DataFrame, predictions: pd.DataFrame
 ) -> None:

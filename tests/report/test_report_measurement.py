@@ -69,13 +69,15 @@ def test_telemetry_is_told_with_its_cost(metrics):
 
 def test_ways_of_generating_stand_side_by_side(metrics):
     assert measurement.cells(metrics) is None, "one alone is no comparison"
-    metrics["cells"].append(make_cell(batch_size=8, num_beams=4, temperature=0.7, top_k=50))
+    metrics["cells"].insert(0, make_cell(batch_size=8, num_beams=4, temperature=0.7, top_k=50))
     table = measurement.cells(metrics)
     assert table is not None
     assert [row[0] for row in table.rows] == [
         "eager",
         "eager, batch of 8, 4 beams, temperature 0.7, top_k 50",
     ]
+    assert "of the bandwidth" not in [column.header for column in table.columns], "nothing is known of it"
+    assert "bandwidth" not in table.note
 
 
 def test_models_set_side_by_side_are_named(metrics):

@@ -61,7 +61,22 @@ def test_intervals_are_shares_and_say_what_is_not_known(metrics: Metrics) -> Non
     made, held, unknown = intervals.words(metrics)
     assert "request by request" in made
     assert "held 88.3\u00a0% of their tokens" in held
-    assert "10 requests were measured, too few for intervals of 95\u00a0% and 99\u00a0%" in unknown
+    assert "10 requests, which are too few for intervals of 95\u00a0% and 99\u00a0%" in unknown
+    assert table.columns[1].header == "requests"
+
+
+def test_an_input_that_did_not_vary_on_held_out_requests_is_said_to_be_untold(metrics: Metrics) -> None:
+    (said,) = drivers.words(metrics)
+    assert "one value" not in said
+    metrics["features"], metrics["inputs"] = ([*metrics[name], "hardware"] for name in ("features", "inputs"))
+    (said,) = drivers.words(metrics)
+    assert said.endswith(" Of hardware this cannot tell: one value in all of those requests.")
+
+
+def test_a_table_is_named_by_what_it_tells() -> None:
+    cell = {"model": "table", "quantization": "not told", "engine": "table"}
+    assert drivers.cell_name(cell) == "all rows"
+    assert drivers.cell_name({**cell, "model": "a/llama"}) == "llama"
 
 
 def test_no_unknown_level_is_not_remarked_on(metrics: Metrics) -> None:
@@ -106,9 +121,7 @@ def test_without_calibration_it_says_why(metrics: Metrics, told: Told) -> None:
 
 
 def test_drivers_in_order_of_their_worth(metrics: Metrics, told: Told) -> None:
-    said = (
-        "On requests never seen, the prediction rests on context length, in this order: shuffling the others"
-    )
+    said = "On requests never seen, the prediction rests on context length: shuffling the others"
     assert drivers.words(metrics)[0].startswith(said)
     table = drivers.effects(metrics)
     assert table is not None

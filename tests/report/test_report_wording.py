@@ -2,10 +2,12 @@
 
 # ruff: noqa: RUF001
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from llmlat.report import wording
+from llmlat.report import sentences, wording
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,8 @@ from llmlat.report import wording
         (0.0123456, 3, "0.0123"),
         (99.96, 3, "100"),
         (1512.3, 3, "1,512"),
+        (9_302_451_592.0, 3, "9.30 × 10⁹"),
+        (1_234_567, 3, "1,234,567"),
         (-0.00000123, 3, "−1.23 × 10⁻⁶"),
         (np.float64(2.5), 2, "2.5"),
         (np.int64(7), 3, "7.00"),
@@ -48,3 +52,22 @@ def test_lists_and_sentences() -> None:
     assert wording.listed(["a", "b", "c"]) == "a, b and c"
     assert wording.listed([]) == "–"
     assert wording.sentence("done. ") == "done."
+
+
+def test_a_scope_reads_as_a_sentence_whatever_the_division(metrics: dict[str, Any]) -> None:
+    metrics |= {"engine": "eager and no_cache", "split": {**metrics["split"], "name": "extrapolate"}}
+    assert "measured with the eager and no_cache engines, " in sentences.scope(metrics)
+    assert sentences.scope(metrics).endswith("to test on, fitted on the shorter, tested on the longer.")
+    metrics["split"] = {"name": "leave_one_out", "column": "engine", "held_out": "no_cache"}
+    assert sentences.scope(metrics).endswith("to test on, all with engine no_cache.")
+
+
+def test_a_first_visit_may_cost_less(metrics: dict[str, Any]) -> None:
+    metrics["first_visits"] = {"n_first": 9, "n_later": 8, "n_compared": 7, "median_cost_ms": -0.135}
+    assert "took 0.135\N{NO-BREAK SPACE}ms less (the median)" in sentences.first_visit_words(metrics)
+
+
+def test_the_parts_of_a_regressor_are_named(metrics: dict[str, Any]) -> None:
+    parts = {"physics": "PhysicsRegressor()", "ridge": "Ridge()"}
+    metrics["regressor"] = {"name": "AutoRegressor", "parameters": {"candidates": parts, "cv": 5}}
+    assert wording.regressor(metrics, whole=True) == "AutoRegressor (candidates physics and ridge, cv 5)"

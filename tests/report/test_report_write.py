@@ -183,7 +183,8 @@ def test_regressor_without_coefficients(
         **dict.fromkeys(["coefficients", "intercept_ms", "intercept_per_unit_ms", "formula"]),
     }
     page = write(tmp_path, metrics, rows, predictions)
-    assert "has no coefficients to draw" in page.text
+    assert "This regressor is not a sum of its inputs" in page.text
+    assert "has no coefficients to draw" not in page.text, "a card without a picture"
     assert not (tmp_path / "figures" / "coefficients.svg").exists()
     assert "The paper beside ours" in page.text
 

@@ -107,6 +107,14 @@ def test_without_a_group_rows_stand_alone_and_it_says_so(
     assert "every row is taken to be independent" in caplog.text
 
 
+def test_numbers_with_a_text_among_them_are_remarked_on(theirs: pd.DataFrame, saved: Save) -> None:
+    broken = theirs.assign(size=theirs["size"].astype(str), hardware="h100")
+    broken.loc[2, "size"] = "oops"
+    (notice,) = rows_of_table(saved(broken), "theirs").about["notices"]
+    assert "its column size is taken for texts, as 1 of " in notice
+    assert "(such as oops)" in notice
+
+
 def test_where_keeps_some(theirs: pd.DataFrame, saved: Save) -> None:
     rows = rows_of_table(saved(theirs, where="(kind == 'nf4') * (step > 0)"), "theirs").steps
     assert len(rows) == 15 * 9
@@ -210,7 +218,7 @@ def test_what_is_no_table(tmp_path: Path, content: str) -> None:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     for name in ("x.csv", "x.parquet"):
-        with pytest.raises(DatasetError, match=r"^table\.path=.*: there is no such file\.$"):
+        with pytest.raises(DatasetError, match=r"^table\.path=.*: there is no such file\."):
             rows_of_table(TableConfig(path=str(tmp_path / name), latency="t"), "")
 
 

@@ -1,6 +1,7 @@
 """The best setting: chosen on validation folds, never on test rows, and each seed for itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from sweep_metrics import metrics_of
 
-from llmlat.sweep import read_jobs
+from llmlat.sweep import read_jobs, story
 from llmlat.sweep.choose import choose, roles_of
 from llmlat.sweep.frame import swept_in
 from llmlat.sweep.seeds import over_seeds
@@ -49,6 +50,15 @@ def test_the_choice_stands_beside_a_guess_on_its_own_test_rows(make_job: MakeJob
     (choice,) = choose(jobs, swept_in(jobs))
     assert choice.guess_mae_ms == 7.0
     assert jobs["mean_guess_mae_ms"].tolist() == [5.0, 7.0]
+    assert "guessing" not in story.result(jobs, [choice])
+    beaten = replace(choice, guess_mae_ms=2.9)
+    assert story.result(jobs, [beaten]).endswith(
+        "3.00\N{NO-BREAK SPACE}ms, which is no better than always guessing the mean."
+    )
+    one, other = replace(choice, data={"prompt_set": "short"}), replace(beaten, data={"prompt_set": "chat"})
+    assert story.result(jobs, [one, other]).endswith(
+        "; for chat that is no better than always guessing the mean."
+    )
 
 
 def test_no_change_of_the_test_errors_moves_the_choice(grid: Path) -> None:

@@ -53,3 +53,8 @@ def test_in_short() -> None:
     assert label({"prompt_set": "chat"}) == "chat"
     assert label({"prompt_set": "chat", "engine": "eager"}) == "prompt_set=chat engine=eager"
     assert (spelled(1e-9), spelled(math.nan), spelled(None), spelled(0)) == ("1e-09", ABSENT, ABSENT, "0")
+
+
+def test_what_a_job_leaves_alone_is_named_only_where_nothing_else_is() -> None:
+    assert in_short({"prompt_set": "short", "regressor.alpha": None}) == "prompt_set=short"
+    assert in_short({"prompt_set": None, "regressor.alpha": None}) == "prompt_set=(default) alpha=(default)"

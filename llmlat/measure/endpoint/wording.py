@@ -16,8 +16,9 @@ def announce(
     config: Config, plan: EndpointPlan, dataset: Dataset, n_requests: int, pending: list[Request]
 ) -> None:
     """Say what will be measured, or that it has been."""
+    requests = f"{n_requests} request{'' if n_requests == 1 else 's'}"
     what = (
-        f"up to {plan.n_steps} tokens of {n_requests} requests ({config.prompt_set.name}): {plan.model} at "
+        f"up to {plan.n_steps} tokens of {requests} ({config.prompt_set.name}): {plan.model} at "
         f"{plan.endpoint.base_url}, {arrival_words(plan.endpoint)}"
     )
     if not pending:

@@ -32,7 +32,8 @@ def device_name(device: torch.device) -> str:
     """Return a person's name for the device: the GPU's, or the CPU's with its core count."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{cpu_model()} ({torch.get_num_threads()} threads)"
+    n_threads = torch.get_num_threads()
+    return f"{cpu_model()} ({n_threads} thread{'' if n_threads == 1 else 's'})"
 
 
 def speed_variables() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from llmlat.config import FeaturesConfig
-from llmlat.errors import ConfigError
+from llmlat.errors import ConfigError, did_you_mean
 from llmlat.predict.features.formula import FormulaError
 from llmlat.predict.features.recipe import recipe_of
 from llmlat.records import Column
@@ -39,7 +39,8 @@ def check_features(features: FeaturesConfig, known: Mapping[str, Column]) -> Non
 
 def _check_input(name: str, known: Mapping[str, Column]) -> None:
     if name not in known:
-        raise ConfigError(f"features.columns: a row has no column {name!r}; it has {', '.join(known)}.")
+        meant = did_you_mean(name, known)
+        raise ConfigError(f"features.columns: a row has no column {name!r}{meant} It has {', '.join(known)}.")
     if not known[name].known_before_step:
         raise ConfigError(f"features.columns: {name} is known only after the step, so it cannot predict it.")
     if known[name].is_name:

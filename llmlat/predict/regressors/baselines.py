@@ -45,8 +45,10 @@ class ContextBinRegressor(RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Where `X` lacks the column, or has negative values.
+            Where `X` lacks the column, or has negative values; or where there is to be no bin.
         """
+        if self.n_bins < 1:
+            raise ValueError(f"n_bins={self.n_bins}: use a whole number of at least 1")
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         check_non_negative(X, f"{type(self).__name__}: columns are 0 or more; leave them unscaled.")
         values = X[:, column_position(self, self.column)]

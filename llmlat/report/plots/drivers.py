@@ -30,10 +30,11 @@ def along_context(metrics: Mapping[str, Any], rows: pd.DataFrame) -> Plot:
             name, title, "The prediction does not look at the context, or the rows have one only.", None
         )
     drawn = curves[:MOST_CURVES]
+    colours = style.shades(len(drawn))
     figure = new_figure()
     axes = figure.add_subplot()
     decode = rows[(rows["phase"] == DECODE) & ~rows["is_warmup"]]
-    for colour, curve in zip(style.RAMP, drawn, strict=False):
+    for colour, curve in zip(colours, drawn, strict=True):
         same = (decode[CELL] == pd.Series({part: curve[part] for part in CELL})).all(axis=1)
         _measured(axes, decode[same], curve["context_length"], colour)
         axes.plot(curve["context_length"], curve["predicted_ms"], color=colour, linewidth=1.8, zorder=4)
@@ -41,9 +42,7 @@ def along_context(metrics: Mapping[str, Any], rows: pd.DataFrame) -> Plot:
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("time of a step, ms")
     plain_ticks(axes, "y")
-    keys = [
-        key(colour, cell_name(curve), line=True) for colour, curve in zip(style.RAMP, drawn, strict=False)
-    ]
+    keys = [key(colour, cell_name(curve), line=True) for colour, curve in zip(colours, drawn, strict=True)]
     finish(figure, keys, columns=1)
     more = (
         f" {counted(len(curves) - len(drawn), 'more curve')} not drawn." if len(curves) > len(drawn) else ""

@@ -26,6 +26,7 @@ from llmlat.report.plots.plot import Plot
 from llmlat.report.wording import DASH, count, ms
 
 NAME, TITLE = "latency_by_context", "How long each token took"
+WAY = ("model", "quantization", "engine", "batch_size", "num_beams")  # one fit each: their mean is nobody's
 LINES, DASHES = 60, 600  # so much of the fit is drawn; more would cover the rows
 Group = tuple[str, str, "np.ndarray[Any, Any]"]
 
@@ -77,8 +78,7 @@ def _groups(rows: pd.DataFrame) -> list[Group]:
     decode = rows[rows["phase"] == DECODE]
     lengths = np.sort(decode["prompt_tokens"].unique())
     parts = [part for part in np.array_split(lengths, min(5, max(1, len(lengths)))) if len(part)]
-    shades = [style.RAMP[i] for i in np.linspace(0, 4, len(parts)).round().astype(int)] if parts else []
-    return [(_span(part), shade, part) for part, shade in zip(parts, shades, strict=True)]
+    return [(_span(part), shade, part) for part, shade in zip(parts, style.shades(len(parts)), strict=True)]
 
 
 def _span(part: "np.ndarray[Any, Any]") -> str:
@@ -99,9 +99,13 @@ def _draw_rows(axes: Axes, rows: pd.DataFrame, groups: list[Group]) -> None:
 
 def _draw_fit(axes: Axes, rows: pd.DataFrame, everywhere: bool) -> None:
     """Draw a line for each length of prompt along its contexts; where only test rows are known, dashes."""
-    means = rows.groupby(["prompt_tokens", "context_length"])["predicted_ms"].mean().reset_index()
+    line, place = (
+        [*(name for name in WAY if name in rows), "prompt_tokens"],
+        ["context_length", "predicted_ms"],
+    )
+    means = rows.groupby([*line, "context_length"])["predicted_ms"].mean().reset_index()
     if everywhere:
-        lines = [part.iloc[:, 1:].to_numpy(dtype=float) for _, part in means.groupby("prompt_tokens")]
+        lines = [part[place].to_numpy(dtype=float) for _, part in means.groupby(line)]
         lines = [lines[i] for i in _spread(len(lines), LINES)]
         axes.add_collection(
             LineCollection(lines, colors=style.PAPER, linewidths=2.6, zorder=4), autolim=False
@@ -110,7 +114,7 @@ def _draw_fit(axes: Axes, rows: pd.DataFrame, everywhere: bool) -> None:
         short = [line[len(line) // 2] for line in lines if np.ptp(line[:, 0]) < 0.2 * line[0, 0]]
         dashes = np.array(short if axes.get_xscale() == "log" else [])
     else:
-        dashes = means.iloc[_spread(len(means), DASHES), 1:].to_numpy(dtype=float)
+        dashes = means[place].iloc[_spread(len(means), DASHES)].to_numpy(dtype=float)
     if len(dashes):
         x, y = dashes.T
         axes.plot(

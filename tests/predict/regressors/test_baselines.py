@@ -40,3 +40,8 @@ def test_a_column_that_is_not_there_is_told() -> None:
     X = pd.DataFrame({"prompt_tokens": [1.0, 2.0]})
     with pytest.raises(ValueError, match="LastTokenRegressor reads the feature 'previous_token_latency_ms'"):
         LastTokenRegressor("previous_token_latency_ms").fit(X, [1.0, 2.0])
+
+
+def test_without_a_bin_there_is_nothing_to_say() -> None:
+    with pytest.raises(ValueError, match="n_bins=0: use a whole number"):
+        ContextBinRegressor(n_bins=0).fit([[1.0], [2.0]], [1.0, 2.0])
