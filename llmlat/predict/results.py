@@ -177,6 +177,7 @@ def _settings(pipeline: Pipeline, fitted: Pipeline, split: SplitConfig) -> dict[
         "regressor": {"name": type(regressor).__name__, "parameters": _plain(regressor.get_params())},
         "chosen": _choices(fitted.named_steps["regressor"]),
         "features": list(features.columns),
+        "derived": dict(features.derived or {}),
         "inputs": features.inputs(),
         "left_out": dict(features.left_out_),
         "split": {

@@ -1,6 +1,6 @@
 """What drives the latency, in words and tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmlat.report import wording
@@ -9,19 +9,28 @@ from llmlat.report.wording import MISSING, count, listed, signed
 
 Metrics = Mapping[str, Any]
 
+PLAIN = {
+    "model": "not told",
+    "quantization": "not told",
+    "engine": "not told",
+    "batch_size": "one sequence",
+    "num_beams": "no beams",
+}
+"""What a setting is called that goes without saying, beside others that do not."""
+
 
 def effects(metrics: Metrics) -> Table | None:
-    """Lay out what 1,000 more tokens cost a decode step, for each model, quantization and engine."""
+    """Lay out what 1,000 more tokens cost a decode step, for each way of generating."""
     found = [cell for cell in metrics.get("effects") or [] if cell["context_alone"]]
     if not found:
         return None
     rows = tuple(
         (
-            cell_name(cell),
+            name,
             count(cell["n_requests"]),
-            *(_slope(cell[name]) for name in ("context_alone", "context_length", "prompt_tokens")),
+            *(_slope(cell[effect]) for effect in ("context_alone", "context_length", "prompt_tokens")),
         )
-        for cell in found
+        for name, cell in zip(cell_names(found), found, strict=True)
     )
     columns = (
         Column("", right=False),
@@ -35,12 +44,26 @@ def effects(metrics: Metrics) -> Table | None:
     return Table("1,000 more tokens change a decode step by, ms", columns, rows, note)
 
 
-def cell_name(cell: Mapping[str, Any]) -> str:
-    """Name a model, quantization and engine in short; of a table, what it tells of them."""
-    model = str(cell["model"]).rsplit("/", 1)[-1]
-    quantization = wording.QUANTIZATIONS.get(cell["quantization"], cell["quantization"])
-    told = [str(name) for name in (model, quantization, cell["engine"]) if name not in {"table", "not told"}]
-    return ", ".join(told) or "all rows"
+def cell_names(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name ways of generating in short: by what tells them apart, if anything does."""
+    told = [_told(cell) for cell in cells]
+    differ = [name for name in PLAIN if len({one[name] for one in told}) > 1]
+    if differ:
+        return [", ".join(one[name] or PLAIN[name] for name in differ) for one in told]
+    return [", ".join(filter(None, one.values())) or "all rows" for one in told]
+
+
+def _told(cell: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is said of each setting; nothing of what is plain, or a table does not tell."""
+    quantization, batch, beams = cell["quantization"], cell["batch_size"], cell["num_beams"]
+    told = {
+        "model": str(cell["model"]).rsplit("/", 1)[-1],
+        "quantization": str(wording.QUANTIZATIONS.get(quantization, quantization)),
+        "engine": str(cell["engine"]),
+        "batch_size": f"batch of {count(batch)}" if batch > 1 else "",
+        "num_beams": f"{count(beams)} beams" if beams > 1 else "",
+    }
+    return {name: "" if words in {"table", "not told"} else words for name, words in told.items()}
 
 
 def _slope(told: Any) -> str:

@@ -69,7 +69,10 @@ def coefficients(metrics: Metrics) -> Table | None:
     drawn = " Intervals are over requests, drawn with replacement." if intervals else ""
     columns = [column for column in COEFFICIENT if intervals or column is not INTERVAL]
     cells = [
-        *(_coefficient(name, values, intervals.get(name)) for name, values in fitted.items()),
+        *(
+            {INPUT: name, MEANING: _meaning(name, metrics), **_coefficient(values, intervals.get(name))}
+            for name, values in fitted.items()
+        ),
         {
             INPUT: "intercept",
             MEANING: "Where the sum starts.",
@@ -90,11 +93,14 @@ def coefficients(metrics: Metrics) -> Table | None:
     return Table("Each input in numbers", tuple(columns), rows, f"{note}{drawn}")
 
 
-def _coefficient(name: str, values: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[Column, str]:
+def _meaning(name: str, metrics: Metrics) -> str:
+    """Say what an input is: a column's meaning, or the formula that it comes from."""
+    return COLUMN[name].meaning if name in COLUMN else (metrics.get("derived") or {}).get(name, "")
+
+
+def _coefficient(values: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[Column, str]:
     ends = (known or {}).get("scaled_ms")
     return {
-        INPUT: name,
-        MEANING: COLUMN[name].meaning if name in COLUMN else "",
         SCALED: signed(values.get("scaled_ms")),
         INTERVAL: f"{signed(ends[0])} to {signed(ends[1])}" if ends else MISSING,
         PER_UNIT: signed(values.get("per_unit_ms")),
@@ -129,7 +135,7 @@ def _average_effects(metrics: Metrics) -> Table | None:
     rows = tuple(
         (
             name,
-            COLUMN[name].meaning if name in COLUMN else "",
+            _meaning(name, metrics),
             signed(effect["scaled_ms"]),
             signed(effect["per_unit_ms"]),
             percent(effect["relative_impact"]),

@@ -3,7 +3,13 @@
 from typing import Any
 
 LEVELS = ("0.5", "0.8", "0.9", "0.95", "0.99")
-CELL = {"model": "mistralai/Mistral-7B-Instruct-v0.3", "quantization": "int8", "engine": "eager"}
+CELL = {
+    "model": "mistralai/Mistral-7B-Instruct-v0.3",
+    "quantization": "int8",
+    "engine": "eager",
+    "batch_size": 1,
+    "num_beams": 1,
+}
 
 
 def band(n_groups: int, *shares: float | None) -> dict[str, Any]:

@@ -112,6 +112,7 @@ def _fitted() -> dict[str, Any]:
         "regressor": {"name": "ridge", "parameters": {"alpha": 1.0}},
         "features": ["prompt_tokens", "context_length"],
         "inputs": ["prompt_tokens", "context_length"],
+        "derived": {},
         "left_out": {},
         "chosen": None,
         "split": {"name": "random", "test_size": 0.2, "seed": 0, "column": None, "held_out": None},

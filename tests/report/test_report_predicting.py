@@ -13,6 +13,7 @@ from report_findings import CELL, arena, band, contestant
 from rich.console import Console
 
 from llmlat import report
+from llmlat.records import COLUMN
 from llmlat.report import arena as arena_report
 from llmlat.report import drivers, intervals, plots, sentences, story, tables
 
@@ -74,9 +75,19 @@ def test_an_input_that_did_not_vary_on_held_out_requests_is_said_to_be_untold(me
 
 
 def test_a_table_is_named_by_what_it_tells() -> None:
-    cell = {"model": "table", "quantization": "not told", "engine": "table"}
-    assert drivers.cell_name(cell) == "all rows"
-    assert drivers.cell_name({**cell, "model": "a/llama"}) == "llama"
+    cell = {**CELL, "model": "table", "quantization": "not told", "engine": "table"}
+    assert drivers.cell_names([cell]) == ["all rows"]
+    assert drivers.cell_names([{**cell, "model": "a/llama"}]) == ["llama"]
+
+
+def test_ways_of_generating_are_named_by_what_tells_them_apart() -> None:
+    assert drivers.cell_names([CELL]) == ["Mistral-7B-Instruct-v0.3, 8-bit weights, eager"]
+    assert drivers.cell_names([{**CELL, "batch_size": size} for size in (1, 16)]) == [
+        "one sequence",
+        "batch of 16",
+    ]
+    told = drivers.cell_names([CELL, {**CELL, "engine": "no_cache", "num_beams": 4}])
+    assert told == ["eager, no beams", "no_cache, 4 beams"]
 
 
 def test_no_unknown_level_is_not_remarked_on(metrics: Metrics) -> None:
@@ -144,6 +155,17 @@ def test_a_regressor_without_coefficients_shows_its_average_effects(metrics: Met
     assert [row[0] for row in table.rows] == ["prompt_tokens", "context_length"]
     assert table.rows[1][2] == "+1.19"
     assert "not a sum of its inputs" in table.note
+
+
+def test_an_input_that_is_a_formula_is_told_by_it(metrics: Metrics) -> None:
+    slope = metrics["coefficients"].pop("context_length")
+    metrics["coefficients"]["kv_bytes"] = slope
+    metrics["derived"] = {"kv_bytes": "kv_bytes_per_token * batch_context_tokens"}
+    table = tables.coefficients(metrics)
+    assert table is not None
+    told = {row[0]: row[1] for row in table.rows}
+    assert told["kv_bytes"] == "kv_bytes_per_token * batch_context_tokens"
+    assert told["prompt_tokens"] == COLUMN["prompt_tokens"].meaning
 
 
 def test_coefficients_have_their_intervals(metrics: Metrics) -> None:

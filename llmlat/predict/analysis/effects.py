@@ -4,6 +4,7 @@ Tokens of one request are alike, so intervals come from drawing whole requests w
 `llmlat.predict.uncertainty.bootstrap` does.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from llmlat.records import DECODE, TARGET
 
 N_RESAMPLES = 2000
 MIN_REQUESTS = 8
-CELL = ["model", "quantization", "engine"]
+CELL = ["model", "quantization", "engine", "batch_size", "num_beams"]
+MOST_CELLS = 12
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,36 @@ def decode_slopes(rows: pd.DataFrame, seed: int = 0) -> dict[str, Slope] | None:
     return {"context_alone": alone[0], **apart}
 
 
+def decode_cells(rows: pd.DataFrame) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Divide decode steps by what else decides their time, the context apart.
+
+    A token of context is read once for each sequence: over batches of several sizes there is no one slope.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        One row a step.
+
+    Returns
+    -------
+    list of (dict, DataFrame)
+        Of the twelve cells with the most decode rows, the small batches first: `model`, `quantization`,
+        `engine`, `batch_size` and `num_beams`, and the rows.
+    """
+    decode = rows[rows["phase"] == DECODE].sort_values(["batch_size", "num_beams"], kind="stable")
+    cells = decode.groupby(CELL, sort=False)
+    largest = cells.size().nlargest(MOST_CELLS).index
+    return [(_named(key), part) for key, part in cells if key in largest]
+
+
+def _named(key: Sequence[Any]) -> dict[str, Any]:
+    model, quantization, engine, batch_size, num_beams = key
+    settings = {"batch_size": int(batch_size), "num_beams": int(num_beams)}
+    return {"model": model, "quantization": quantization, "engine": engine, **settings}
+
+
 def effects_by_cell(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return what context does to a decode step, for each model, quantization and engine.
+    """Return what context does to a decode step, for each cell of `decode_cells`.
 
     Parameters
     ----------
@@ -79,18 +109,15 @@ def effects_by_cell(rows: pd.DataFrame) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        `model`, `quantization`, `engine`, `n_rows`, `n_requests`; and in milliseconds per 1,000 tokens, as
-        [value, low, high] with a 95 % interval over requests, or None where it cannot be told:
-        `context_alone`, and beside each other `context_length` (at equal prompts) and `prompt_tokens` (at
-        equal context).
+        The cell's settings, `n_rows`, `n_requests`; and in milliseconds per 1,000 tokens, as [value, low,
+        high] with a 95 % interval over requests, or None where it cannot be told: `context_alone`, and
+        beside each other `context_length` (at equal prompts) and `prompt_tokens` (at equal context).
     """
     found = []
-    decode = rows[rows["phase"] == DECODE]
-    for (model, quantization, engine), part in decode.groupby(CELL, sort=False):
+    for cell, part in decode_cells(rows):
         slopes = decode_slopes(part) or {}
         names = ("context_alone", "context_length", "prompt_tokens")
         told = {name: slopes[name].as_list() if name in slopes else None for name in names}
-        cell = {"model": model, "quantization": quantization, "engine": engine}
         counts = {"n_rows": len(part), "n_requests": int(part["request_id"].nunique())}
         found.append({**cell, **counts, **told})
     return found

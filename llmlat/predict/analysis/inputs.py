@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from llmlat.predict.analysis.effects import CELL
+from llmlat.predict.analysis.effects import decode_cells
 from llmlat.predict.evaluate import Milliseconds
 from llmlat.predict.fit import input_columns, predict
-from llmlat.records import DECODE, TARGET, TELEMETRY
+from llmlat.records import TARGET, TELEMETRY
 
 MOST_ROWS = 500  # more say no more about an average
 N_SHUFFLES = 10
@@ -134,29 +134,20 @@ def along_context(fitted: Pipeline, rows: pd.DataFrame) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        For each model, quantization and engine with decode rows: these three, `context_length` (a list from
-        the 5th to the 95th percentile of what was measured) and `predicted_ms` at each; empty where the
-        regressor does not look at the context.
+        For each cell of `decode_cells` its settings, `context_length` (a list from the 5th to the 95th
+        percentile of what was measured) and `predicted_ms` at each; empty where the regressor does not look
+        at the context.
     """
     if not set(MOVE_WITH_CONTEXT) & set(input_columns(fitted)):
         return []
-    decode = rows[rows["phase"] == DECODE]
     curves = []
-    for (model, quantization, engine), part in decode.groupby(CELL, sort=False):
+    for cell, part in decode_cells(rows):
         low, high = part["context_length"].quantile([0.05, 0.95])
         points = np.unique(np.linspace(low, high, N_POINTS).round())
         some = _some(part)
         asked = pd.concat([_at_length(some, point) for point in points])
         predicted = predict(fitted, asked).reshape(len(points), len(some)).mean(axis=1).tolist()
-        curves.append(
-            {
-                "model": model,
-                "quantization": quantization,
-                "engine": engine,
-                "context_length": [int(point) for point in points],
-                "predicted_ms": predicted,
-            }
-        )
+        curves.append({**cell, "context_length": [int(point) for point in points], "predicted_ms": predicted})
     return curves
 
 

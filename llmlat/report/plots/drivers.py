@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 
 from llmlat.records import DECODE, TARGET
 from llmlat.report import style
-from llmlat.report.drivers import cell_name
+from llmlat.report.drivers import cell_names
 from llmlat.report.plots.axes import context_axis, plain_ticks, points, shown_name
 from llmlat.report.plots.layout import finish, new_figure
 from llmlat.report.plots.legend import key
 from llmlat.report.plots.plot import Plot
 from llmlat.report.wording import counted
 
-CELL = ["model", "quantization", "engine"]
+CELL = ["model", "quantization", "engine", "batch_size", "num_beams"]
 N_BINS = 24
 MOST_CURVES = len(style.RAMP)
 LONGEST = 34
@@ -42,7 +42,8 @@ def along_context(metrics: Mapping[str, Any], rows: pd.DataFrame) -> Plot:
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("time of a step, ms")
     plain_ticks(axes, "y")
-    keys = [key(colour, cell_name(curve), line=True) for colour, curve in zip(colours, drawn, strict=True)]
+    names = cell_names(drawn)
+    keys = [key(colour, name, line=True) for colour, name in zip(colours, names, strict=True)]
     finish(figure, keys, columns=1)
     more = (
         f" {counted(len(curves) - len(drawn), 'more curve')} not drawn." if len(curves) > len(drawn) else ""

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from llmlat.config import FeaturesConfig, SplitName
 from llmlat.predict.analysis import inputs as inputs_module
+from llmlat.predict.analysis.effects import effects_by_cell
 from llmlat.predict.analysis.inputs import along_context, average_effects, shuffled
 from llmlat.predict.coefficients import coefficient_table
 from llmlat.predict.fit import build_pipeline, fit
@@ -31,6 +32,12 @@ def rows(make_rows: MakeRows) -> pd.DataFrame:
         batch_context_tokens=batch * made["context_length"],
         token_latency_ms=made["token_latency_ms"] + 2.0 * batch,
     )
+
+
+@pytest.fixture(scope="module")
+def alone(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows, as if of one sequence each."""
+    return rows.assign(batch_size=1, batch_context_tokens=rows["context_length"])
 
 
 @pytest.mark.parametrize("target", ["linear_model.Ridge", "linear_model.LinearRegression"])
@@ -141,7 +148,8 @@ def test_along_the_context_nothing_impossible_is_asked(
         return plain(pipeline, frame)
 
     monkeypatch.setattr(inputs_module, "predict", spying)
-    (curve,) = along_context(fitted, rows)
+    curves = along_context(fitted, rows)
+    assert [curve["batch_size"] for curve in curves] == [1, 2, 3]
     together = pd.concat(asked)
     assert (together["prompt_tokens"] < together["context_length"]).all()
     assert (together["prompt_tokens"] >= 0).all()
@@ -150,17 +158,18 @@ def test_along_the_context_nothing_impossible_is_asked(
     np.testing.assert_array_equal(together["batch_context_tokens"], expected)
     np.testing.assert_array_equal(together["padded_context_length"], together["context_length"])
     decode = rows.loc[rows["phase"] == "decode", "context_length"]
-    assert curve["context_length"][0] == round(decode.quantile(0.05))
-    assert curve["context_length"][-1] == round(decode.quantile(0.95))
-    assert set(together["context_length"]) == set(curve["context_length"])
+    for curve in curves:
+        assert curve["context_length"][0] == round(decode.quantile(0.05))
+        assert curve["context_length"][-1] == round(decode.quantile(0.95))
+        assert set(together["context_length"]) == set(curve["context_length"])
 
 
-def test_along_the_context_it_rises_as_the_rows_do(rows: pd.DataFrame, make_pipeline: MakePipeline) -> None:
-    (curve,) = along_context(fit(make_pipeline(columns=["context_length"]), rows), rows)
+def test_along_the_context_it_rises_as_the_rows_do(alone: pd.DataFrame, make_pipeline: MakePipeline) -> None:
+    (curve,) = along_context(fit(make_pipeline(columns=["context_length"]), alone), alone)
     slope = np.polyfit(curve["context_length"], curve["predicted_ms"], 1)[0]
     assert slope == pytest.approx(0.04, rel=0.1)
     assert (curve["model"], curve["quantization"], curve["engine"]) == ("tiny", "none", "eager")
-    assert along_context(fit(make_pipeline(columns=["prompt_tokens"]), rows), rows) == []
+    assert along_context(fit(make_pipeline(columns=["prompt_tokens"]), alone), alone) == []
 
 
 def test_effects_are_of_the_training_rows(
@@ -172,9 +181,9 @@ def test_effects_are_of_the_training_rows(
 
 
 def test_each_cell_has_its_curve_and_its_effects(
-    rows: pd.DataFrame, analysed: Callable[..., Analysis], make_pipeline: MakePipeline
+    alone: pd.DataFrame, analysed: Callable[..., Analysis], make_pipeline: MakePipeline
 ) -> None:
-    several = pd.concat([rows, rows.assign(request_id=rows["request_id"] + 100)], ignore_index=True)
+    several = pd.concat([alone, alone.assign(request_id=alone["request_id"] + 100)], ignore_index=True)
     second = several["request_id"] >= 100
     several = several.assign(
         quantization=np.where(second, "nf4", "none"),
@@ -189,3 +198,25 @@ def test_each_cell_has_its_curve_and_its_effects(
         assert low < value < high
         assert cell["n_requests"] == 45
     assert [curve["quantization"] for curve in metrics["along_context"]] == ["none", "nf4"]
+
+
+def test_batches_of_other_sizes_are_not_mixed(alone: pd.DataFrame, make_pipeline: MakePipeline) -> None:
+    """A batch of eight reads eight contexts: one slope over both sizes would be nobody's."""
+    eight = alone.assign(
+        request_id=alone["request_id"] + 100,
+        batch_size=8,
+        batch_context_tokens=8 * alone["context_length"],
+        token_latency_ms=alone["token_latency_ms"] + 0.35 * alone["context_length"],
+    )
+    both = pd.concat([eight, alone], ignore_index=True)
+    told = {cell["batch_size"]: cell["context_length"][0] for cell in effects_by_cell(both)}
+    assert list(told) == [1, 8]
+    assert told[8] - told[1] == pytest.approx(350, rel=0.01)
+    curves = along_context(fit(make_pipeline(columns=["batch_context_tokens"]), both), both)
+    one, of_eight = (np.ptp(curve["predicted_ms"]) for curve in curves)
+    assert of_eight == pytest.approx(8 * one, rel=0.05)
+
+
+def test_of_many_cells_the_largest_are_told(alone: pd.DataFrame) -> None:
+    many = pd.concat([alone.iloc[: 100 + size].assign(batch_size=size) for size in range(1, 30)])
+    assert [cell["batch_size"] for cell in effects_by_cell(many)] == list(range(18, 30))
