@@ -18,7 +18,7 @@ def words(metrics: Metrics) -> list[str]:
     if not calibration:
         reason = metrics.get("calibration_reason") or "the rows do not allow it"
         return [f"How far off a prediction may be cannot be told: {sentence(reason)}"]
-    unit = UNITS.get(calibration["grouped_by"], "group")
+    unit = unit_of(metrics)
     made = (
         f"Intervals come from what fits missed on {unit}s never seen, {unit} by {unit}: tokens of "
         f"one {unit} are alike, and bands made row by row are too narrow for the next {unit}."
@@ -61,14 +61,14 @@ def bands(metrics: Metrics) -> Table | None:
         (name, count(band["n_groups"]), *(_share(band["levels"][level]) for level in levels))
         for name, band in named
     )
-    columns = (LABEL, Column(_units(metrics)), *(Column(spelled_level(level)) for level in levels))
+    columns = (LABEL, Column(f"{unit_of(metrics)}s"), *(Column(spelled_level(level)) for level in levels))
     note = "How far an interval reaches on either side, as a share of the prediction."
     return Table("How far off, with what confidence", columns, rows, note)
 
 
-def _units(metrics: Metrics) -> str:
-    grouped_by = str((metrics.get("calibration") or {}).get("grouped_by"))
-    return f"{UNITS.get(grouped_by, 'group')}s"
+def unit_of(metrics: Metrics) -> str:
+    """Return what intervals are calibrated and tried on: requests, prompts or other groups."""
+    return UNITS.get(str((metrics.get("calibration") or {}).get("grouped_by")), "group")
 
 
 def spelled_level(level: Any) -> str:
@@ -100,7 +100,7 @@ def tried(metrics: Metrics) -> Table | None:
     )
     columns = (
         LABEL,
-        Column(_units(metrics)),
+        Column(f"{unit_of(metrics)}s"),
         Column("rows"),
         Column("held"),
         Column("width, ms"),

@@ -149,7 +149,7 @@ class FeatureTable(TransformerMixin, BaseEstimator):
         if not len(known):
             self.left_out_[name] = f"is missing in all {len(values)} rows"
         elif np.ptp(known) == 0:
-            self.left_out_[name] = f"is {_spelled(known[0])} in all {len(known)} rows that have it"
+            self.left_out_[name] = f"is {_spelled(known[0])} in all {len(known):,} rows that have it"
         self.medians_[name] = float(np.median(known)) if len(known) else 0.0
 
 

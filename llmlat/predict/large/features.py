@@ -125,7 +125,7 @@ def _median(part: Part, sql: str, found: Range) -> float:
 def _constant_number(found: Range, n: int) -> str:
     if found.low is None:
         return f"is missing in all {n} rows"
-    return f"is {found.low:g} in all {found.n_known} rows that have it"
+    return f"is {found.low:g} in all {found.n_known:,} rows that have it"
 
 
 def _constant_text(values: list[str], n: int) -> str:

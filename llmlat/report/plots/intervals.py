@@ -6,12 +6,12 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from llmlat.report import style, wording
-from llmlat.report.intervals import spelled_level
+from llmlat.report.intervals import spelled_level, unit_of
 from llmlat.report.plots.axes import plain_ticks
 from llmlat.report.plots.layout import finish, new_figure
 from llmlat.report.plots.legend import key
 from llmlat.report.plots.plot import Plot
-from llmlat.report.wording import DASH, count, is_number
+from llmlat.report.wording import DASH, count, counted, is_number
 
 NAME, TITLE = "coverage", "Does the interval hold what it says?"
 
@@ -26,7 +26,7 @@ def coverage(metrics: Mapping[str, Any]) -> Plot:
         return Plot(NAME, TITLE, "It takes requests that can be held out.", None)
     if not is_number(found["median_relative_width"]):
         level = spelled_level(found["level"])
-        infinite = f"Too few requests were measured for an interval of {level}: it is infinite."
+        infinite = f"Too few {unit_of(metrics)}s were measured for an interval of {level}: it is infinite."
         return Plot(NAME, TITLE, infinite, None)
     parts = [("all", found), *((wording.PHASES.get(k, k), v) for k, v in found["by_phase"].items())]
     parts += [(f"at {count(p['from'])}{DASH}{count(p['to'])}", p) for p in found["by_context"]]
@@ -42,8 +42,8 @@ def coverage(metrics: Mapping[str, Any]) -> Plot:
         plain_ticks(axes, "x", most=4)
     finish(figure, [key(style.FLOOR, f"asked for: {spelled_level(found['level'])}", line=True)])
     caption = (
-        f"On {count(found['n_groups'])} requests that had no part in fitting or calibrating. Left: the share "
-        "of their tokens inside the interval. Right: how wide it is."
+        f"On {counted(found['n_groups'], unit_of(metrics))} that had no part in fitting or calibrating. "
+        "Left: the share of their tokens inside the interval. Right: how wide it is."
     )
     return Plot(NAME, TITLE, caption, figure)
 
