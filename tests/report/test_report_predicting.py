@@ -207,6 +207,20 @@ def test_the_arena_is_a_section_a_figure_and_a_table_on_the_terminal(
     assert (tmp_path / "figures" / "arena.svg").is_file()
 
 
+def test_the_arena_says_which_way_the_gap_goes_and_shows_the_floor(
+    metrics: Metrics, rows: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    metrics["arena"] = arena()
+    metrics["noise_floor"]["mae_ms"] = 0.01
+    assert "testing on rows at random hides" in plots.draw(metrics, rows, predictions)["arena"].caption
+    for told in metrics["arena"][:2]:
+        told["splits"]["random"]["mae_ms"] = 3.0
+    plot = plots.draw(metrics, rows, predictions)["arena"]
+    assert "quicker than the rest" in plot.caption
+    assert plot.figure is not None
+    assert plot.figure.axes[0].get_xlim()[0] < 0.01
+
+
 def test_an_arena_of_failures_says_so(metrics: Metrics, told: Told) -> None:
     metrics["arena"] = arena()[2:]
     words = told()["Every regressor on the same folds"]
