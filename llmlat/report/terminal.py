@@ -6,6 +6,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console, RenderableType
+from rich.containers import Lines
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table as RichTable
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from llmlat.report import arena, error_tables, sentences, story, tables
 from llmlat.report.table import Table
+from llmlat.report.wording import NBSP
 
 WIDTH = 100
 STYLES = {"✓": "bold green", "✗": "bold red", "?": "bold yellow"}
@@ -31,6 +33,22 @@ ASCII = str.maketrans(
         "✗": "x",
     }
 )
+
+
+HELD = "\ue000"  # in private use, as wide as a space, and none to rich
+
+
+class Words(Text):
+    """Text that stays together at no-break spaces, at which rich would break it."""
+
+    def wrap(self, *arguments: Any, **options: Any) -> Lines:
+        """Divide into lines of a width."""
+        held = self.copy()
+        held.plain = self.plain.replace(NBSP, HELD)
+        lines = held.wrap(*arguments, **options)
+        for line in lines:
+            line.plain = line.plain.replace(HELD, NBSP)
+        return lines
 
 
 def print_summary(metrics: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
@@ -54,7 +72,7 @@ def print_summary(metrics: Mapping[str, Any], folder: Path, console: Console | N
 
 def _parts(metrics: Mapping[str, Any], folder: Path, plain: bool) -> Iterator[RenderableType]:
     def text(words: str, style: str = "") -> Text:
-        return Text(_ascii(words) if plain else words, style=style)
+        return Words(_ascii(words) if plain else words, style=style)
 
     yield Text()
     yield Rule(
@@ -63,7 +81,7 @@ def _parts(metrics: Mapping[str, Any], folder: Path, plain: bool) -> Iterator[Re
     yield Padding(text(sentences.result(metrics), "bold"), (0, 1))
     yield Padding(text(sentences.scope(metrics), "dim"), (0, 1))
     for start, rest in story.banners(metrics):
-        yield Padding(Text.assemble(text(f"! {start} ", "bold yellow"), text(rest, "yellow")), (1, 1, 0, 1))
+        yield Padding(Words.assemble(text(f"! {start} ", "bold yellow"), text(rest, "yellow")), (1, 1, 0, 1))
     shown = [
         arena.table(metrics),
         tables.reference(metrics),
@@ -125,7 +143,7 @@ def _verdicts(metrics: Mapping[str, Any], text: Any) -> Iterator[RenderableType]
         grid = RichTable.grid(padding=(0, 1))
         grid.add_column(width=1)
         grid.add_column()
-        claim = Text.assemble(text(verdict.claim), text(f" ({verdict.verdict})", "dim"))
+        claim = Words.assemble(text(verdict.claim), text(f" ({verdict.verdict})", "dim"))
         grid.add_row(text(verdict.symbol, STYLES.get(verdict.symbol, "")), claim)
         grid.add_row("", text(verdict.evidence, "dim"))
         yield Padding(grid, (0, 1))

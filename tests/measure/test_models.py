@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -168,6 +169,21 @@ def test_a_folder_emptied_after_it_was_found(copy_of_saved):
     source = find_model(ModelConfig(str(copy_of_saved), Weights.pretrained), CPU)
     (copy_of_saved / "model.safetensors").unlink()
     expect_model_error(source, "cannot be loaded")
+
+
+def test_weights_that_cannot_fit_are_refused_before_the_system_ends_the_process(monkeypatch, saved):
+    source = find_model(ModelConfig(str(saved), Weights.pretrained), CPU)
+    whole = sum(weights.nbytes for weights in load_model(source, QuantizationName.none, CPU, 0).parameters())
+    free = {"virtual_memory": SimpleNamespace(available=whole // 4), "swap_memory": SimpleNamespace(free=0)}
+    for name, told in free.items():
+        monkeypatch.setattr(models.psutil, name, lambda told=told: told)
+    expect_model_error(source, "of memory are free", "use quantization=nf4, a smaller model")
+    load_model(source, QuantizationName.nf4, CPU, 0)  # an eighth
+    made_up = ModelSource("tiny", source.hf_config, "random")
+    with pytest.raises(ModelError, match="of memory are free; use a smaller model"):
+        load_model(made_up, QuantizationName.nf4, CPU, 0)
+    free["swap_memory"].free = whole
+    load_model(made_up, QuantizationName.none, CPU, 0)
 
 
 def test_an_error_of_ours_is_not_dressed_up(monkeypatch, tiny_architecture):

@@ -76,3 +76,12 @@ def test_terminal_without_unicode(metrics: dict[str, Any]) -> None:
 def test_standard_output_by_default(metrics: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     report.print_summary(metrics, Path("x"))
     assert "The paper beside ours" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [31, 40, 57, 80, 99])
+def test_a_number_keeps_its_unit(metrics: dict[str, Any], width: int) -> None:
+    metrics["notices"] = ["95\u00a0% of them " * 9]
+    lines = [line.strip() for line in summary(metrics, width).splitlines()]
+    assert not [line for line in lines if line.startswith(("%", "\u00a0"))]
+    assert "".join(lines).count("\u00a0") > 9
+    assert "\ue000" not in "".join(lines)

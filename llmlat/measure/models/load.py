@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import psutil
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
@@ -15,6 +16,9 @@ from llmlat.config import QuantizationName
 from llmlat.errors import LlmlatError, ModelError, one_line
 from llmlat.measure.machine.device import is_out_of_memory
 from llmlat.measure.models.sources import ModelSource
+
+BITS = {QuantizationName.int8: 8, QuantizationName.nf4: 4}
+"""What a quantised weight takes."""
 
 
 def compute_dtype(quantization: QuantizationName, device: torch.device) -> torch.dtype:
@@ -54,6 +58,8 @@ def load_model(
         "quantization_config": _quantization_config(quantization, device),
     }
     with _own_random_state(device), _explained(source, quantization, device):
+        if device.type == "cpu":
+            _check_host_memory(source, quantization, options["dtype"])
         if quantization is not QuantizationName.none:
             _check_bitsandbytes(quantization, device)
         if source.weights == "random":
@@ -105,6 +111,26 @@ def _quantization_config(quantization: QuantizationName, device: torch.device) -
             bnb_4bit_compute_dtype=compute_dtype(quantization, device),
         )
     return None
+
+
+def _check_host_memory(source: ModelSource, quantization: QuantizationName, dtype: torch.dtype) -> None:
+    """Refuse weights that cannot fit: a system short of memory ends a process without a word.
+
+    What a model needs at least is its weights; one initialised at random is not quantised before it is whole.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(source.hf_config, dtype=dtype)
+    is_quantised_first = source.weights == "pretrained" and quantization in BITS
+    bits = BITS[quantization] if is_quantised_first else 8 * dtype.itemsize
+    needed = sum(parameter.numel() for parameter in model.parameters()) * bits // 8
+    free = psutil.virtual_memory().available + psutil.swap_memory().free
+    if needed > free:
+        would_help = source.weights == "pretrained" and quantization is not QuantizationName.nf4
+        raise ModelError(
+            f"model.name={source.name}: its weights take at least {needed / 2**30:.1f} GiB with "
+            f"quantization={quantization} on the CPU, and {free / 2**30:.1f} GiB of memory are free; use "
+            f"{'quantization=nf4, ' if would_help else ''}a smaller model, or a machine with more memory."
+        )
 
 
 def _check_bitsandbytes(quantization: QuantizationName, device: torch.device) -> None:
