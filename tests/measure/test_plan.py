@@ -103,6 +103,14 @@ def test_the_key_is_the_same_in_another_process_and_hour(config_of):
 # --- bad settings are found before anything is loaded ---------------------------------------------
 
 
+def test_a_key_that_an_engine_does_not_take_is_answered_with_those_it_takes(config_of):
+    with pytest.raises(ConfigError, match=r"argument 'colour'\); it takes no settings\.$"):
+        make_plan(config_of("+engine.colour=red"))
+    graph = "engine._target_=llmlat.measure.engines.cuda_graph.CudaGraphEngine"
+    with pytest.raises(ConfigError, match=r"argument 'compiel'\); it takes engine\.compile\.$"):
+        make_plan(config_of(graph, "+engine.compiel=true"))
+
+
 @pytest.mark.parametrize(
     ("override", "start"),
     [

@@ -10,6 +10,9 @@ from hydra.utils import get_object
 
 from llmlat.errors import ConfigError
 
+GIVEN = ("model", "decoder")
+"""What every engine is made with, whatever its settings."""
+
 
 def check_settings(engine_class: Callable[..., Any], settings: Mapping[str, Any]) -> None:
     """Refuse settings that an engine's class does not take, or without which it cannot be made.
@@ -26,10 +29,16 @@ def check_settings(engine_class: Callable[..., Any], settings: Mapping[str, Any]
     ConfigError
     """
     keys = [key for key in settings if key != "name" and not key.startswith("_")]
+    taken: list[str] = []
     try:
-        inspect.signature(engine_class).bind(**dict.fromkeys(("model", "decoder", *keys)))
+        signature = inspect.signature(engine_class)
+        taken += [f"engine.{name}" for name in signature.parameters if name not in GIVEN]
+        signature.bind(**dict.fromkeys((*GIVEN, *keys)))
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"engine._target_={settings['_target_']}: cannot be made ({error}).") from error
+        raise ConfigError(
+            f"engine._target_={settings['_target_']}: cannot be made ({error}); it takes "
+            f"{', '.join(taken) or 'no settings'}."
+        ) from error
 
 
 def sources_sha256(engines: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
