@@ -80,7 +80,7 @@ def test_an_interrupt_while_loading(run, only_dataset, monkeypatch):
 def test_out_of_memory_while_loading_for_real(run):
     """The address space ends before the weights do; torch's own allocator says so."""
     with memory_left(256 * 2**20), pytest.raises(ModelError) as caught:
-        run("model.architecture.hidden_size=16384", "model.architecture.intermediate_size=65536")
+        run("model.architecture.hidden_size=4096", "model.architecture.intermediate_size=8192")
     message = str(caught.value)
     assert message.startswith("model=mistral-mini: out of memory on cpu while loading it")
     assert "\n" not in message
