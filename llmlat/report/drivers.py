@@ -18,6 +18,9 @@ PLAIN = {
 }
 """What a setting is called that goes without saying, beside others that do not."""
 
+WAY = tuple(PLAIN)
+"""What fits are drawn apart by: their mean would be nobody's."""
+
 
 def effects(metrics: Metrics) -> Table | None:
     """Lay out what 1,000 more tokens cost a decode step, for each way of generating."""

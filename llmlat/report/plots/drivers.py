@@ -8,14 +8,13 @@ from matplotlib.axes import Axes
 
 from llmlat.records import DECODE, TARGET
 from llmlat.report import style
-from llmlat.report.drivers import cell_names
+from llmlat.report.drivers import WAY, cell_names
 from llmlat.report.plots.axes import context_axis, plain_ticks, points, shown_name
 from llmlat.report.plots.layout import finish, new_figure
 from llmlat.report.plots.legend import key
 from llmlat.report.plots.plot import Plot
 from llmlat.report.wording import counted
 
-CELL = ["model", "quantization", "engine", "batch_size", "num_beams"]
 N_BINS = 24
 MOST_CURVES = len(style.RAMP)
 LONGEST = 34
@@ -35,7 +34,7 @@ def along_context(metrics: Mapping[str, Any], rows: pd.DataFrame) -> Plot:
     axes = figure.add_subplot()
     decode = rows[(rows["phase"] == DECODE) & ~rows["is_warmup"]]
     for colour, curve in zip(colours, drawn, strict=True):
-        same = (decode[CELL] == pd.Series({part: curve[part] for part in CELL})).all(axis=1)
+        same = (decode[list(WAY)] == pd.Series({part: curve[part] for part in WAY})).all(axis=1)
         _measured(axes, decode[same], curve["context_length"], colour)
         axes.plot(curve["context_length"], curve["predicted_ms"], color=colour, linewidth=1.8, zorder=4)
     context_axis(axes, pd.Series([point for curve in drawn for point in curve["context_length"]]))

@@ -10,6 +10,7 @@ from matplotlib.collections import LineCollection
 
 from llmlat.records import DECODE, PREFILL, TARGET
 from llmlat.report import style
+from llmlat.report.drivers import WAY
 from llmlat.report.plots.axes import (
     CAP,
     broken,
@@ -26,7 +27,6 @@ from llmlat.report.plots.plot import Plot
 from llmlat.report.wording import DASH, count, ms
 
 NAME, TITLE = "latency_by_context", "How long each token took"
-WAY = ("model", "quantization", "engine", "batch_size", "num_beams")  # one fit each: their mean is nobody's
 LINES, DASHES = 60, 600  # so much of the fit is drawn; more would cover the rows
 Group = tuple[str, str, "np.ndarray[Any, Any]"]
 
