@@ -16,11 +16,11 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from llmlat.config import FeaturesConfig, SplitConfig, SplitName, TableColumnsConfig, TableConfig
-from llmlat.predict.beside import fit_and_test
-from llmlat.predict.fit import build_pipeline
-from llmlat.predict.uncertainty.calibration import Calibration, calibrate_fit, coverage
-from llmlat.predict.uncertainty.conformal import calibrate
-from llmlat.predict.validate import out_of_fold
+from llmlat.fit.beside import fit_and_test
+from llmlat.fit.fitting import build_pipeline
+from llmlat.fit.uncertainty.calibration import Calibration, calibrate_fit, coverage
+from llmlat.fit.uncertainty.conformal import calibrate
+from llmlat.fit.validate import out_of_fold
 from llmlat.records import REQUEST
 from llmlat.sources.table import known_columns, rows_of_table
 

@@ -23,8 +23,8 @@ from sklearn.model_selection import KFold
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
-from llmlat.predict.floor import noise_floor
-from llmlat.predict.regressors import AutoRegressor
+from llmlat.fit.floor import noise_floor
+from llmlat.fit.regressors import AutoRegressor
 from llmlat.records import DECODE, TARGET
 
 N_FOLDS = 5

@@ -24,7 +24,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from llmlat.predict.regressors import HybridRegressor, PhysicsRegressor
+from llmlat.fit.regressors import HybridRegressor, PhysicsRegressor
 
 Split = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 

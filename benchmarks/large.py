@@ -27,11 +27,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from llmlat.config import SplitConfig, SplitName
-from llmlat.predict.large import Settings, Source, fit_large
-from llmlat.predict.large.fit import fit_part
-from llmlat.predict.large.parts import divide, groups_of
-from llmlat.predict.large.source import open_rows
-from llmlat.predict.regressors import PhysicsRegressor
+from llmlat.fit.large import Settings, Source, fit_large
+from llmlat.fit.large.fit import fit_part
+from llmlat.fit.large.parts import divide, groups_of
+from llmlat.fit.large.source import open_rows
+from llmlat.fit.regressors import PhysicsRegressor
 from llmlat.records import TARGET
 
 TOKENS_A_REQUEST, ROWS_A_GROUP, GROUPS_A_FILE = 500, 250_000, 4

@@ -15,7 +15,7 @@ from pathlib import Path
 from llmlat import load_predictor
 from llmlat.config import FeaturesConfig
 from llmlat.dataset import Dataset
-from llmlat.predict.fit import build_pipeline, fit
+from llmlat.fit.fitting import build_pipeline, fit
 from llmlat.steps import one_row_a_step
 
 RIDGE = {"_target_": "sklearn.linear_model.Ridge", "alpha": 1.0}

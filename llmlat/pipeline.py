@@ -10,14 +10,14 @@ from llmlat import report, tracking
 from llmlat.config import Config, ContestantConfig, Flagged, SplitName, TableConfig
 from llmlat.dataset import Dataset, write_frame, write_json
 from llmlat.errors import ConfigError, MissingExtraError
-from llmlat.predict.arena import Contestant, compete
-from llmlat.predict.export import write_predictor
-from llmlat.predict.fit import build_pipeline
-from llmlat.predict.floor import beside_floor
-from llmlat.predict.large import Settings, fit_large
-from llmlat.predict.large.whole import of_all_rows
-from llmlat.predict.results import Analysis, analyse
-from llmlat.predict.split import Counts, check_split, count_test_units
+from llmlat.fit.arena import Contestant, compete
+from llmlat.fit.export import write_predictor
+from llmlat.fit.fitting import build_pipeline
+from llmlat.fit.floor import beside_floor
+from llmlat.fit.large import Settings, fit_large
+from llmlat.fit.large.whole import of_all_rows
+from llmlat.fit.results import Analysis, analyse
+from llmlat.fit.split import Counts, check_split, count_test_units
 from llmlat.provenance import describe_identity
 from llmlat.records import KNOWN, Column
 from llmlat.sources import Rows

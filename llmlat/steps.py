@@ -6,7 +6,10 @@ a random split would find every test row's twin among the training rows, and equ
 noise.
 """
 
+import numpy as np
 import pandas as pd
+
+from llmlat.records import TARGET
 
 # Chunks of two requests to a server may arrive at the same nanosecond of the clock.
 STEP = ["session_id", "request_id", "completed_at_ns"]
@@ -28,3 +31,14 @@ def one_row_a_step(rows: pd.DataFrame) -> pd.DataFrame:
     longest_first = rows.sort_values("context_length", ascending=False, kind="stable")
     kept = longest_first.drop_duplicates(STEP).index.sort_values()
     return rows.loc[kept].reset_index(drop=True)
+
+
+def previous_latency(rows: pd.DataFrame) -> pd.Series:
+    """Return, for each row, the latency of the token before it in its request; NaN for token 0."""
+    session, request, token = (rows[name].to_numpy() for name in ("session_id", "request_id", "token_index"))
+    order = np.lexsort((token, request, session))
+    is_same = (np.diff(session[order]) == 0) & (np.diff(request[order]) == 0)
+    latency = rows[TARGET].to_numpy()[order]
+    previous = np.full(len(rows), np.nan)
+    previous[order[1:]] = np.where(is_same, latency[:-1], np.nan)
+    return pd.Series(previous, index=rows.index, name=TARGET)

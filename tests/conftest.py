@@ -46,6 +46,8 @@ from llmlat.dataset import Dataset
 from llmlat.jobs.logs import TerminalHandler
 from llmlat.records import COLUMNS, DECODE, PREFILL, SERVED, TELEMETRY
 
+pytest_plugins = ["known_rows"]
+
 TINY = (
     "model.architecture.hidden_size=64",
     "model.architecture.intermediate_size=128",

@@ -294,7 +294,7 @@ def test_an_error_of_ones_own_is_not_explained_away() -> None:
             "features.columns=[contxt_length]",
             "features.columns: a row has no column 'contxt_length'; did you mean",
         ),
-        ("regressor=last_token", "regressor._target_=llmlat.predict.regressors.LastTokenRegressor"),
+        ("regressor=last_token", "regressor._target_=llmlat.fit.regressors.LastTokenRegressor"),
         ("+regressor.alhpa=1", "regressor._target_=sklearn.linear_model.Ridge: cannot be made"),
         ("regressor.alpha=much", "regressor._target_=sklearn.linear_model.Ridge (alpha=much): fails on"),
     ],

@@ -11,9 +11,9 @@ import pytest
 
 from llmlat.config import PACKAGE_DIR, FeaturesConfig, SplitConfig, SplitName
 from llmlat.dataset import Dataset
-from llmlat.predict.arena import Contestant, compete
-from llmlat.predict.fit import build_pipeline
-from llmlat.predict.results import analyse
+from llmlat.fit.arena import Contestant, compete
+from llmlat.fit.fitting import build_pipeline
+from llmlat.fit.results import analyse
 from llmlat.records import COLUMNS
 from llmlat.sources.datasets import rows_of
 from llmlat.sweep import read_jobs

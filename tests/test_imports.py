@@ -72,7 +72,7 @@ TORCH = {"torch", "transformers", "bitsandbytes", "accelerate", "mistral_common"
     [
         (
             "llmlat.measure",
-            {"llmlat.predict", "llmlat.report", "llmlat.tracking", "llmlat.pipeline", "sklearn"},
+            {"llmlat.fit", "llmlat.report", "llmlat.tracking", "llmlat.pipeline", "sklearn"},
         ),
         (
             "llmlat.measure.endpoint",
@@ -87,12 +87,12 @@ TORCH = {"torch", "transformers", "bitsandbytes", "accelerate", "mistral_common"
                 *TORCH,
             },
         ),
-        ("llmlat.predict", {"llmlat.measure", "llmlat.report", "llmlat.tracking", "llmlat.pipeline", *TORCH}),
+        ("llmlat.fit", {"llmlat.measure", "llmlat.report", "llmlat.tracking", "llmlat.pipeline", *TORCH}),
         (
             "llmlat.report",
             {
                 "llmlat.measure",
-                "llmlat.predict",
+                "llmlat.fit",
                 "llmlat.tracking",
                 "llmlat.pipeline",
                 "sklearn",
@@ -104,7 +104,7 @@ TORCH = {"torch", "transformers", "bitsandbytes", "accelerate", "mistral_common"
             "llmlat.sweep",
             {
                 "llmlat.measure",
-                "llmlat.predict",
+                "llmlat.fit",
                 "llmlat.tracking",
                 "llmlat.pipeline",
                 "sklearn",
@@ -112,7 +112,7 @@ TORCH = {"torch", "transformers", "bitsandbytes", "accelerate", "mistral_common"
                 *TORCH,
             },
         ),
-        ("llmlat.tracking", {"llmlat.measure", "llmlat.predict", "llmlat.pipeline", "sklearn", *TORCH}),
+        ("llmlat.tracking", {"llmlat.measure", "llmlat.fit", "llmlat.pipeline", "sklearn", *TORCH}),
         (
             "llmlat.publish",
             {"llmlat.measure", "llmlat.tracking", "llmlat.pipeline", "sklearn", "wandb", *TORCH},
@@ -120,11 +120,11 @@ TORCH = {"torch", "transformers", "bitsandbytes", "accelerate", "mistral_common"
         ("llmlat.records", {"llmlat"}),
         (
             "llmlat.dataset",
-            {"llmlat.measure", "llmlat.predict", "llmlat.report", "llmlat.tracking", "llmlat.config"},
+            {"llmlat.measure", "llmlat.fit", "llmlat.report", "llmlat.tracking", "llmlat.config"},
         ),
         (
             "llmlat.config",
-            {"llmlat.measure", "llmlat.predict", "llmlat.report", "llmlat.tracking", "llmlat.dataset"},
+            {"llmlat.measure", "llmlat.fit", "llmlat.report", "llmlat.tracking", "llmlat.dataset"},
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -150,8 +150,8 @@ def test_who_may_not_import_whom(room: str, forbidden: set[str]) -> None:
                 "llmlat.sources.table_file",
             ],
         ),
-        ("sklearn", ["llmlat.predict"]),
-        ("joblib", ["llmlat.predict"]),
+        ("sklearn", ["llmlat.fit"]),
+        ("joblib", ["llmlat.fit", "llmlat.predict.evaluators"]),
         ("matplotlib", ["llmlat.report", "llmlat.sweep", "llmlat.tracking", "llmlat.publish"]),
         ("jinja2", ["llmlat.report", "llmlat.sweep", "llmlat.measure", "llmlat.publish"]),
         ("pynvml", ["llmlat.measure"]),

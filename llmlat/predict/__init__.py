@@ -1,1 +1,1 @@
-"""The predicting half: from token rows to a fitted, tested, portable predictor. No torch here."""
+"""The third part: predictor.json in, times out. numpy alone: neither scikit-learn nor pandas nor rows."""

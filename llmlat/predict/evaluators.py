@@ -41,8 +41,8 @@ def _sum_of_formulas(
 ) -> Callable[[Values], Any]:
     import numpy as np
 
-    from llmlat.predict.features.formula import parse
-    from llmlat.predict.features.recipe import recipe_of
+    from llmlat.formulas.formula import parse
+    from llmlat.formulas.recipe import recipe_of
 
     # A feature of a text is spelled as a formula; any other is an input, or derived from some.
     spelled = {
@@ -80,7 +80,7 @@ def pipeline_of(path: Path, spec: Mapping[str, Any]) -> Callable[[Values], Any]:
         import numpy as np
         import pandas as pd
 
-        from llmlat.predict.threads import one_thread
+        from llmlat.fit.threads import one_thread
 
         pipeline = joblib.load(pickled)
     except Exception as error:

@@ -14,7 +14,7 @@ from llmlat.predict.estimate import Estimate, OutsideError, estimate
 from llmlat.predict.evaluators import LoadError, Values, linear_of, pipeline_of
 
 if TYPE_CHECKING:
-    from llmlat.predict.features.formula import Formula
+    from llmlat.formulas.formula import Formula
 
 FORMAT = 2
 
@@ -150,7 +150,7 @@ class Predictor:
 
     def _formula(self, text: str) -> "Formula":
         if text not in self._parsed:
-            from llmlat.predict.features.formula import parse
+            from llmlat.formulas.formula import parse
 
             self._parsed[text] = parse(text)
         return self._parsed[text]

@@ -9,11 +9,10 @@ from omegaconf import OmegaConf
 
 from llmlat.config import config_dir
 from llmlat.dataset import Dataset, DatasetState, key_of
-from llmlat.predict.evaluate import previous_latency
 from llmlat.provenance import describe, facts
 from llmlat.records import REQUEST
 from llmlat.sources import Rows
-from llmlat.steps import one_row_a_step
+from llmlat.steps import one_row_a_step, previous_latency
 
 # The engine whose measurement, set beside, tells what the key-value cache does.
 CONTRAST = {"eager": "no_cache", "no_cache": "eager"}

@@ -12,19 +12,19 @@ import pyarrow.parquet as pq
 from llmlat.config import LargeConfig, SplitConfig, SplitName, TableConfig
 from llmlat.dataset import Dataset
 from llmlat.errors import ConfigError
-from llmlat.predict.evaluate import previous_latency
-from llmlat.predict.features.formula import parse
-from llmlat.predict.large import Settings, Source
-from llmlat.predict.large.formulas import NAN, formula_sql
-from llmlat.predict.large.rows import name, number, text
-from llmlat.predict.large.sample import sample
-from llmlat.predict.large.source import open_rows
+from llmlat.fit.large import Settings, Source
+from llmlat.fit.large.formulas import NAN, formula_sql
+from llmlat.fit.large.rows import name, number, text
+from llmlat.fit.large.sample import sample
+from llmlat.fit.large.source import open_rows
+from llmlat.formulas.formula import parse
 from llmlat.provenance import facts
 from llmlat.records import BEFORE, COLUMNS, PROMPT, REQUEST, TARGET
 from llmlat.sources import Rows
 from llmlat.sources.datasets import about_datasets
 from llmlat.sources.table import MS_PER, mapped, rows_of_frame
 from llmlat.sources.table_file import peek, table_files
+from llmlat.steps import previous_latency
 
 
 def n_rows_of(files: Sequence[Path]) -> int:

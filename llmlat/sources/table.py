@@ -12,7 +12,7 @@ import pyarrow as pa
 import llmlat
 from llmlat.config import TableConfig
 from llmlat.errors import ConfigError
-from llmlat.predict.features.formula import Formula, FormulaError, parse
+from llmlat.formulas.formula import Formula, FormulaError, parse
 from llmlat.records import BEFORE, COLUMNS, DECODE, FACTS, KNOWN, PREFILL, PROMPT, REQUEST, TARGET, Column
 from llmlat.sources import Rows
 from llmlat.sources.table_file import key_of_table, peek, read_table

@@ -9,9 +9,9 @@ import pytest
 
 from llmlat.config import FeaturesConfig, SplitName
 from llmlat.errors import LlmlatError
+from llmlat.fit.export import write_predictor
+from llmlat.fit.fitting import build_pipeline
 from llmlat.predict.evaluators import linear_of
-from llmlat.predict.export import write_predictor
-from llmlat.predict.fit import build_pipeline
 from llmlat.predict.predictor import OutsideError, Predictor, PredictorError, load_predictor
 
 INPUTS = {

@@ -16,10 +16,10 @@ from sklearn.pipeline import Pipeline
 
 import llmlat
 from llmlat.errors import LlmlatError
+from llmlat.fit.export import write_predictor
+from llmlat.fit.results import Analysis
 from llmlat.predict import predictor as predictor_module
-from llmlat.predict.export import write_predictor
 from llmlat.predict.predictor import Predictor, PredictorError, load_predictor
-from llmlat.predict.results import Analysis
 
 ABOUT = dict.fromkeys(
     (

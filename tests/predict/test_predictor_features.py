@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from llmlat.config import Config
-from llmlat.predict.export import write_predictor
-from llmlat.predict.fit import build_pipeline
+from llmlat.fit.export import write_predictor
+from llmlat.fit.fitting import build_pipeline
+from llmlat.fit.results import Analysis
 from llmlat.predict.predictor import Predictor, load_predictor
-from llmlat.predict.results import Analysis
 
 ABOUT = dict.fromkeys(
     (

@@ -10,8 +10,8 @@ import pytest
 
 from llmlat.config import FeaturesConfig, SplitConfig, SplitName, TableConfig, TimeUnit
 from llmlat.errors import ConfigError, DatasetError, LlmlatError
-from llmlat.predict.fit import build_pipeline
-from llmlat.predict.results import Analysis, analyse
+from llmlat.fit.fitting import build_pipeline
+from llmlat.fit.results import Analysis, analyse
 from llmlat.records import COLUMNS, FACTS
 from llmlat.sources.again import reopened
 from llmlat.sources.table import known_columns, rows_of_table

@@ -1,0 +1,1 @@
+"""Formulas over columns, as text: what config, fits and predictor files share."""

@@ -1,0 +1,141 @@
+"""The choice among regressors: a phase its own, by training groups kept apart, and told in full."""
+
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import TimeSeriesSplit
+
+from llmlat.fit.regressors import AutoRegressor, HybridRegressor, PhysicsRegressor
+
+Floats = npt.NDArray[np.float64]
+
+
+def rows_of(n_requests: int = 12, n_steps: int = 6) -> tuple[pd.DataFrame, Floats, npt.NDArray[np.int64]]:
+    """Make requests whose prefill is a line in the context; decode is a constant, held up now and then."""
+    request = np.repeat(np.arange(n_requests), n_steps)
+    step = np.tile(np.arange(n_steps), n_requests)
+    X = pd.DataFrame(
+        {"context_length": 100.0 * (request + 1) + step, "is_prefill": (step == 0).astype(float)}
+    )
+    decode = np.where((request + step) % 7 == 0, 60.0, 20.0)
+    latency = np.where(step == 0, 3 + 0.1 * X["context_length"], decode)
+    return X, latency, request
+
+
+CANDIDATES = {"line": LinearRegression(), "median": DummyRegressor(strategy="median")}
+
+
+def test_each_phase_gets_the_regressor_that_serves_it() -> None:
+    X, y, request = rows_of()
+    auto = AutoRegressor(CANDIDATES, by="is_prefill").fit(X, y, groups=request)
+    assert {value: choice["chosen"] for value, choice in auto.choices_.items()} == {
+        1.0: "line",
+        0.0: "median",
+    }
+    prefill = auto.choices_[1.0]
+    assert prefill["mape"]["line"] < 1e-9 < prefill["mape"]["median"]
+    assert (prefill["n_rows"], prefill["n_folds"], prefill["failed"]) == (12, 5, {})
+    assert list(auto.regressors_[1.0].feature_names_in_) == ["context_length"]
+    is_prefill = X["is_prefill"] == 1
+    assert auto.predict(X)[is_prefill] == pytest.approx(y[is_prefill])
+    assert auto.predict(X)[~is_prefill] == pytest.approx(np.median(y[~is_prefill]))
+
+
+class Spy(RegressorMixin, BaseEstimator):
+    """Predicts a constant, and notes what it is fitted on and asked of."""
+
+    fits: list[tuple[set[float], Any]] = []  # noqa: RUF012
+    asked: list[tuple[set[float], set[float]]] = []  # noqa: RUF012
+
+    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+        self.fitted_on_ = set(np.asarray(X)[:, 0])
+        Spy.fits.append((self.fitted_on_, groups))
+        return self
+
+    def predict(self, X: Any) -> Floats:
+        Spy.asked.append((self.fitted_on_, set(np.asarray(X)[:, 0])))
+        return np.full(len(X), 10.0)
+
+
+@pytest.fixture
+def spy() -> Spy:
+    Spy.fits.clear()
+    Spy.asked.clear()
+    return Spy()
+
+
+def test_groups_stay_together_and_are_handed_on(spy: Spy) -> None:
+    request = np.repeat(np.arange(7), 3)
+    X = request[:, None].astype(float)
+    AutoRegressor({"spy": spy}).fit(X, np.full(len(X), 10.0), groups=request)
+    assert len(Spy.asked) == 5
+    for fitted_on, asked_of in Spy.asked:
+        assert not fitted_on & asked_of
+    assert set.union(*(asked_of for _, asked_of in Spy.asked)) == set(range(7))
+    for fitted_on, groups in Spy.fits:
+        assert set(groups) == fitted_on
+    assert Spy.fits[-1][0] == set(range(7))
+
+
+def test_a_phase_s_candidates_see_no_row_of_the_other(spy: Spy) -> None:
+    X, y, request = rows_of()
+    AutoRegressor({"spy": spy}, by="is_prefill").fit(X, y, groups=request)
+    prefill = set(X.loc[X["is_prefill"] == 1, "context_length"])
+    for fitted_on, _ in Spy.fits:
+        assert fitted_on <= prefill or not fitted_on & prefill
+
+
+def test_fewer_groups_are_fewer_folds() -> None:
+    X, y, request = rows_of(n_requests=3)
+    auto = AutoRegressor(CANDIDATES).fit(X, y, groups=request)
+    assert auto.choices_["all"]["n_folds"] == 3
+
+
+def test_a_splitter_may_ask_how_a_candidate_goes_on() -> None:
+    size = np.arange(1.0, 41.0)[:, None]
+    auto = AutoRegressor(CANDIDATES, cv=TimeSeriesSplit(3)).fit(size, 2 + size[:, 0])
+    assert auto.choices_["all"]["chosen"] == "line"
+    assert auto.choices_["all"]["n_folds"] == 3
+
+
+class Failing(RegressorMixin, BaseEstimator):
+    def fit(self, X: Any, y: Any) -> Self:
+        raise RuntimeError("out of\nmemory")
+
+
+def test_a_failing_candidate_is_left_out_and_told() -> None:
+    X, y, request = rows_of()
+    auto = AutoRegressor({"failing": Failing(), **CANDIDATES}).fit(X, y, groups=request)
+    choice = auto.choices_["all"]
+    assert choice["mape"]["failing"] is None
+    assert choice["failed"] == {"failing": "out of memory"}
+    with pytest.raises(ValueError, match=r"every candidate fails on a fold: .*out of memory"):
+        AutoRegressor({"failing": Failing()}).fit(X, y, groups=request)
+
+
+def test_unscaled_rows_are_asked_for_where_a_candidate_needs_them() -> None:
+    def wants_work(candidates: dict[str, Any]) -> bool:
+        return bool(AutoRegressor(candidates).__sklearn_tags__().input_tags.positive_only)
+
+    assert not wants_work(CANDIDATES)
+    assert wants_work({**CANDIDATES, "physics": PhysicsRegressor()})
+    assert wants_work({"hybrid": HybridRegressor()})
+
+
+def test_what_cannot_be_chosen_is_told() -> None:
+    X, y, request = rows_of()
+    with pytest.raises(ValueError, match="1 group of rows: no part can be held out"):
+        AutoRegressor(CANDIDATES).fit(X, y, groups=np.zeros_like(request))
+    with pytest.raises(
+        ValueError, match=r"reads the feature 'phase', and there are context_length, is_prefill"
+    ):
+        AutoRegressor(CANDIDATES, by="phase").fit(X, y, groups=request)
+    auto = AutoRegressor(CANDIDATES, by="is_prefill").fit(X.iloc[1:6], y[1:6])
+    with pytest.raises(ValueError, match=r"is_prefill=1\.0: no training row had it"):
+        auto.predict(X)
