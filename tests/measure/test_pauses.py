@@ -60,7 +60,7 @@ def test_flags_that_there_were_stay():
 
 def test_a_pause_is_told(caplog):
     watch_of((0, 0, 0), (5100, 0, 0)).flag(rows_of(0, 5100))
-    assert "Everything stood still here for 5.0 s" in caplog.text
+    assert "Everything stood still for 5.0 s" in caplog.text
 
 
 def test_every_request_in_flight_is_flagged():

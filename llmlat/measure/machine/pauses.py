@@ -104,7 +104,7 @@ class PauseWatch:
                 )
 
     def flag(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return rows with the flag `suspended` on the steps that a pause fell into; called between requests."""
+        """Return rows, flagged where a pause fell into their step; called between requests."""
         self.look()
         if rows.empty or not self._pauses:
             return rows
