@@ -99,9 +99,7 @@ class PauseWatch:
                 lost_ns = max(late_ns, 0)
                 self._pauses.append(Pause(last.steps + self._offset_ns, now.steps + self._offset_ns, lost_ns))
                 total_s = (lost_ns + now.asleep - last.asleep) / 1e9
-                log.warning(
-                    f"Everything stood still here for {total_s:.1f} s: such rows are flagged {SUSPENDED}."
-                )
+                log.warning(f"Everything stood still for {total_s:.1f} s: such rows are flagged {SUSPENDED}.")
 
     def flag(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return rows, flagged where a pause fell into their step; called between requests."""
