@@ -62,6 +62,7 @@ FLAGS = {
     "foreign_process": "another process computed on the device",
     "busy_cpu": "other processes kept more than half a core busy",
     "not_settled": "the warm-up reached its ceiling before the latency had settled",
+    "suspended": "the process was stopped in the step, or the machine slept",
     "retried": "earlier attempts of the request failed",
     "cut_stream": "the server's stream ended before its answer was complete",
     "malformed_stream": "the server's stream held events that could not be read",
