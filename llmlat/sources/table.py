@@ -260,7 +260,8 @@ def parse_as(key: str, text: str) -> Formula:
 def _latency_ms(table: TableConfig, rows: pd.DataFrame, notices: list[str]) -> Any:
     name = str(table.latency)
     if pd.api.types.is_timedelta64_dtype(rows[name]):
-        rows, table = rows.assign(**{name: milliseconds(rows[name])}), replace(table, unit=TimeUnit.ms)
+        rows, table = rows.copy(), replace(table, unit=TimeUnit.ms)
+        rows[name] = milliseconds(rows[name])
     try:
         given = rows[name].to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
