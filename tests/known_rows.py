@@ -5,20 +5,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from sklearn.pipeline import Pipeline
+from truths.rows import ABOUT, THESIS_TOKENS, as_stored, request
 
 from llmlat.config import FeaturesConfig, SplitConfig, SplitName
 from llmlat.fit.fitting import build_pipeline
 from llmlat.fit.results import Analysis, analyse
-from llmlat.records import COLUMNS, DECODE, PREFILL, SCHEMA
-from llmlat.steps import previous_latency
+from llmlat.records import PREFILL
 
-THESIS_TOKENS = (22, 16, 31, 56, 33, 20, 36, 38, 41, 28, 42, 40, 18, 24, 26)  # 471 in all
 FEATURES = ["prompt_tokens", "context_length"]
-RIDGE = {"_target_": "sklearn.linear_model.Ridge", "alpha": 1.0}
-ABOUT = {"engine": "eager", "model": "tiny"}
 
 MakeRows = Callable[..., pd.DataFrame]
 Analyse = Callable[..., Analysis]
@@ -40,10 +36,10 @@ def rows_of(
     """Make rows whose latency is a known function of prompt and context, plus Gaussian noise."""
     counts = [tokens] * len(lengths) if isinstance(tokens, int) else list(tokens)
     plan = list(zip(range(len(lengths)), lengths, counts, strict=True))
-    frames = [_request(-1, 0, lengths[0], warmup, 0)] if warmup else []
+    frames = [request(-1, 0, lengths[0], warmup, 0)] if warmup else []
     for repetition in range(repetitions):
         for prompt, length, count in plan:
-            frames.append(_request(repetition * len(lengths) + prompt, repetition, length, count, prompt))
+            frames.append(request(repetition * len(lengths) + prompt, repetition, length, count, prompt))
     rows = pd.concat(frames, ignore_index=True)
     context = rows["context_length"].to_numpy(dtype=np.float64)
     latency = intercept_ms + per_prompt * rows["prompt_tokens"] + per_context * context
@@ -52,47 +48,6 @@ def rows_of(
     rows["first_visit"] = ~rows.duplicated(["phase", "context_length"])
     rows["completed_at_ns"] = (rows["token_latency_ms"].cumsum() * 1e6).astype("int64")
     return as_stored(rows)
-
-
-def as_stored(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows with the columns and types of a dataset; a column that they lack is as in a plain run."""
-    plain: dict[str, Any] = {
-        "sequence_index": 0,
-        "engine": "eager",
-        "batch_size": 1,
-        "num_beams": 1,
-        "temperature": 0.0,
-        "padded_context_length": rows["context_length"],
-        "batch_context_tokens": rows["context_length"],
-        "flags": "",
-    }
-    empty = {column.name: None for column in COLUMNS if column.nullable}
-    filled = rows.assign(**{name: value for name, value in (empty | plain).items() if name not in rows})
-    stored: pd.DataFrame = pa.Table.from_pandas(filled, schema=SCHEMA, preserve_index=False).to_pandas()
-    facts = {"n_parameters": 1e6, "weight_bytes": 2e6, "kv_bytes_per_token": 1e3}
-    before = previous_latency(stored)
-    return stored.assign(model="tiny", quantization="none", **facts, previous_token_latency_ms=before)
-
-
-def _request(request_id: int, repetition: int, prompt_tokens: int, count: int, prompt: int) -> pd.DataFrame:
-    index = np.arange(count)
-    columns: dict[str, Any] = {
-        "request_id": request_id,
-        "prompt_id": f"prompt-{prompt}",
-        "repetition": repetition,
-        "session_id": 0,
-        "session_request": max(request_id, 0),
-        "is_warmup": request_id < 0,
-        "token_index": index,
-        "phase": np.where(index == 0, PREFILL, DECODE),
-        "prompt_tokens": prompt_tokens,
-        "context_length": prompt_tokens + index,
-        "token_id": 5,
-        "token_latency_ms": 0.0,
-        "device_latency_ms": np.nan,
-        "completed_at_ns": 0,
-    }
-    return pd.DataFrame(columns)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from llmlat.fit.regressors.boosted import BoostedRegressor
 from llmlat.fit.regressors.hybrid import HybridRegressor
 from llmlat.fit.regressors.levelled import LevelledRegressor
 from llmlat.fit.regressors.physics import PhysicsRegressor
+from llmlat.fit.regressors.step import StepRegressor
 
 __all__ = [
     "AutoRegressor",
@@ -15,4 +16,5 @@ __all__ = [
     "LastTokenRegressor",
     "LevelledRegressor",
     "PhysicsRegressor",
+    "StepRegressor",
 ]
