@@ -1,8 +1,8 @@
 """Whether an engine generates what `generate()` of transformers does, seen before anything is measured.
 
 A model may take what it is fed and do something else: swallow a cache that it does not use, count positions
-in its own way, or want inputs besides. Its tokens would be wrong and its steps too quick. So the logits of a few
-steps are set beside those of `generate()`, once for every model and engine.
+in its own way, or want inputs besides. Its tokens would be wrong and its steps too quick. So the logits of a
+few steps are set beside those of `generate()`, once for every model and engine.
 """
 
 import logging
@@ -25,14 +25,16 @@ _PROMPTS = ((5, 9, 7), (11, 6, 8), (13, 10, 12))
 # Of the logits' spread. The same kernels run on the same numbers; without what came before it is far more.
 _TOLERANCE = 0.02
 
-_agreeing: "weakref.WeakKeyDictionary[PreTrainedModel, set[type]]" = weakref.WeakKeyDictionary()
+_checked: "weakref.WeakKeyDictionary[PreTrainedModel, set[_EngineClass]]" = weakref.WeakKeyDictionary()
 
 
-class _Stepping(Engine, Protocol):
-    """An engine that chooses with its attribute `decoder`, and says whether it keeps anything."""
+class _EngineClass(Protocol):
+    """An engine of nothing but a model and a decoder, that says whether it keeps anything between steps."""
 
-    decoder: Decoder
     uses_cache: bool
+
+    def __call__(self, model: PreTrainedModel, decoder: Decoder) -> Engine:
+        """Make the engine."""
 
 
 class _Replay:
@@ -61,12 +63,13 @@ class _Replay:
         return torch.cat(list(steps), dim=1).tolist()
 
 
-def check_agreement(engine: _Stepping, model: PreTrainedModel, setting: str, instead: str) -> None:
+def check_agreement(engine_class: _EngineClass, model: PreTrainedModel, setting: str, instead: str) -> None:
     """Refuse an engine whose steps are not those of `generate()` for a model.
 
     Parameters
     ----------
-    engine : Engine
+    engine_class : callable
+        What makes the engine.
     model : PreTrainedModel
     setting, instead : str
         What chose the engine, and what to write instead.
@@ -75,32 +78,37 @@ def check_agreement(engine: _Stepping, model: PreTrainedModel, setting: str, ins
     ------
     ModelError
     """
-    if type(engine) in _agreeing.setdefault(model, set()):
+    checked = _checked.setdefault(model, set())
+    if engine_class in checked:
         return
+    checked.add(engine_class)  # beforehand: the engines that are made here are not checked themselves
     largest = max(map(max, _PROMPTS))
     vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", None) or largest + 1)
-    reasons = []
-    for prompt in _PROMPTS:
-        reason = _difference(engine, model, [token % vocabulary for token in prompt])
-        if reason is None:
-            _agreeing[model].add(type(engine))
-            return
-        reasons.append(reason)
-    raise ModelError(f"{setting}: {type(model).__name__} {reasons[0]}; use {instead}.")
+    try:
+        reasons = []
+        for prompt in _PROMPTS:
+            reason = _difference(engine_class, model, [token % vocabulary for token in prompt])
+            if reason is None:
+                return
+            reasons.append(reason)
+        raise ModelError(f"{setting}: {type(model).__name__} {reasons[0]}; use {instead}.")
+    except LlmlatError:
+        checked.remove(engine_class)
+        raise
 
 
-def _difference(engine: _Stepping, model: PreTrainedModel, prompt: list[int]) -> str | None:
+def _difference(engine_class: _EngineClass, model: PreTrainedModel, prompt: list[int]) -> str | None:
     """Return how an engine's steps differ from those of `generate()`; None where they agree."""
     with torch.inference_mode():
         try:
-            ids, expected = _generated(model, prompt, uses_cache=engine.uses_cache)
+            ids, expected = _generated(model, prompt, uses_cache=engine_class.uses_cache)
         except Exception as error:
             # Whether the engine runs is seen all the same.
             why = one_line(error)
             log.info(f"{type(model).__name__}: generate() fails here ({why}): nothing is compared with it.")
             ids, expected = torch.full((1, _N_STEPS), prompt[0], device=model.device), ()
         try:
-            logits = _logits(engine, prompt, ids)
+            logits = _logits(engine_class, model, prompt, ids)
         except LlmlatError:
             raise
         except Exception as error:
@@ -117,9 +125,13 @@ def _generated(
     """Return the tokens that transformers generates, shape (1, steps), and the logits of each step."""
     output: Any = model.generate(
         torch.tensor([prompt], device=model.device),
-        attention_mask=torch.ones((1, len(prompt)), dtype=torch.int64, device=model.device),
         generation_config=GenerationConfig(
-            max_new_tokens=_N_STEPS, do_sample=False, num_beams=1, use_cache=uses_cache, pad_token_id=0
+            max_new_tokens=_N_STEPS,
+            min_new_tokens=_N_STEPS,
+            do_sample=False,
+            num_beams=1,
+            use_cache=uses_cache,
+            pad_token_id=0,
         ),
         eos_token_id=None,
         output_logits=True,
@@ -128,17 +140,16 @@ def _generated(
     return output.sequences[:, len(prompt) :], output.logits
 
 
-def _logits(engine: _Stepping, prompt: list[int], ids: torch.Tensor) -> list[torch.Tensor]:
+def _logits(
+    engine_class: _EngineClass, model: PreTrainedModel, prompt: list[int], ids: torch.Tensor
+) -> list[torch.Tensor]:
     """Return the logits of an engine's steps, where these tokens are chosen."""
-    decoder, replay = engine.decoder, _Replay(ids)
-    engine.decoder = replay
-    try:
-        state = engine.prepare([prompt], ids.shape[1])
-        engine.prefill(state)
-        for _ in range(ids.shape[1] - 1):
-            engine.decode_one_token(state)
-    finally:
-        engine.decoder = decoder
+    replay = _Replay(ids)
+    engine = engine_class(model, replay)
+    state = engine.prepare([prompt], ids.shape[1])
+    engine.prefill(state)
+    for _ in range(ids.shape[1] - 1):
+        engine.decode_one_token(state)
     return replay.logits
 
 

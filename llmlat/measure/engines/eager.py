@@ -27,8 +27,8 @@ class EagerState:
 
     input_ids: torch.Tensor
     columns: Columns
-    kept: Any
-    n_kept: int = 0
+    cache: Any
+    cached: int = 0
 
 
 class EagerEngine:
@@ -53,14 +53,8 @@ class EagerEngine:
         self.model = model
         self.decoder = decoder
         taken = inspect.signature(type(model).forward).parameters
-        name = next((name for name in _STATES if name in taken), None)
-        if name is None:
-            raise ModelError(
-                f"engine=eager: {type(model).__name__} keeps nothing from one step to the next; use "
-                "engine=no_cache, which runs the whole sequence at every step."
-            )
-        self._kept_name = name
-        check_agreement(self, model, "engine=eager", "engine=no_cache")
+        self._cache_name = next((name for name in _STATES if name in taken), _KEYS_AND_VALUES)
+        check_agreement(EagerEngine, model, "engine=eager", "engine=no_cache")
 
     def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> EagerState:
         """Put the prompts on the device, beside an empty cache."""
@@ -71,25 +65,31 @@ class EagerEngine:
 
     def prefill(self, state: EagerState) -> torch.Tensor:
         """Process the whole prompts and return token 0 of each."""
-        return self._forward(state)
+        next_ids = self._forward(state)
+        if state.cache is None:
+            raise ModelError(
+                f"engine=eager: {type(self.model).__name__} keeps nothing from one step to the next; use "
+                "engine=no_cache, which runs the whole sequence at every step."
+            )
+        return next_ids
 
     def decode_one_token(self, state: EagerState) -> torch.Tensor:
         """Process the tokens before and return the next."""
         return self._forward(state)
 
     def _forward(self, state: EagerState) -> torch.Tensor:
-        end = state.n_kept + state.input_ids.shape[1]
-        fed = state.columns.between(state.n_kept, end)
-        if self._kept_name != _KEYS_AND_VALUES and state.n_kept:
+        end = state.cached + state.input_ids.shape[1]
+        fed = state.columns.between(state.cached, end)
+        if self._cache_name != _KEYS_AND_VALUES and state.cached:
             fed.pop("attention_mask", None)  # a state holds no padding
         output = self.model(
             input_ids=state.input_ids,
             use_cache=True,
             logits_to_keep=1,
-            **{self._kept_name: state.kept},
+            **{self._cache_name: state.cache},
             **fed,
         )
-        state.n_kept, state.kept = end, getattr(output, self._kept_name)
+        state.cached, state.cache = end, getattr(output, self._cache_name, None)
         state.input_ids, source = self.decoder.choose(output.logits[:, -1])
         if source is not None:
             self._reorder(state, source)
@@ -97,9 +97,9 @@ class EagerEngine:
 
     def _reorder(self, state: EagerState, source: torch.Tensor) -> None:
         """Let each row go on from what another one keeps."""
-        if not hasattr(state.kept, "reorder_cache"):
+        if not hasattr(state.cache, "reorder_cache"):
             raise ModelError(
                 f"decoding.num_beams={self.decoder.num_beams}: what {type(self.model).__name__} keeps cannot "
                 "change places, as beams do; use decoding.num_beams=1, or engine=no_cache."
             )
-        state.kept.reorder_cache(source)
+        state.cache.reorder_cache(source)

@@ -41,7 +41,7 @@ class NoCacheEngine:
     def __init__(self, model: PreTrainedModel, decoder: Decoder) -> None:
         self.model = model
         self.decoder = decoder
-        check_agreement(self, model, "engine=no_cache", "another model")
+        check_agreement(NoCacheEngine, model, "engine=no_cache", "another model")
 
     def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> NoCacheState:
         """Put the prompts at the front of a buffer that holds the finished sequences."""
