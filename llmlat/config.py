@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -101,6 +103,7 @@ class LanguageModelConfig:
     tokenizer: TokenizerName = TokenizerName.auto
     architecture: dict[str, Any] | None = None
     revision: str | None = None
+    trust_remote_code: bool = False
 
 
 @dataclass
@@ -331,7 +334,24 @@ def from_composed(composed: DictConfig) -> Config:
     # `+key=value` passes Hydra's own check, and would go unread.
     for key in _added_keys(settings):
         raise ConfigError(explain_unknown_key(key, Config))
+    settings.model.name = local_path(settings.model.name)
+    settings.prompt_set.path = local_path(settings.prompt_set.path)
+    if settings.table.path is not None:
+        settings.table.path = local_path(settings.table.path)
+    if isinstance(settings.dataset, str):
+        settings.dataset = local_path(settings.dataset)
     return settings
+
+
+def local_path(text: str) -> str:
+    """Return the path that a file:// URL names, and anything else as it is.
+
+    Examples
+    --------
+    >>> local_path("file:///data/my%20prompts.jsonl")
+    '/data/my prompts.jsonl'
+    """
+    return url2pathname(urlsplit(text).path) if text.startswith("file://") else text
 
 
 def resolved(composed: DictConfig) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def test_the_checkouts_conf_is_preferred_to_the_wheels(
     [
         ("", [f.name for f in fields(Config)]),
         ("split", ["name", "test_size", "seed", "column", "held_out"]),
-        ("model.stand_in", ["name", "weights", "tokenizer", "architecture", "revision"]),
+        ("model.stand_in", ["name", "weights", "tokenizer", "architecture", "revision", "trust_remote_code"]),
         ("regressor", []),
         ("model.architecture", []),
         ("seed", []),

@@ -84,7 +84,8 @@ def split_rows(rows: pd.DataFrame, config: SplitConfig) -> tuple[Positions, Posi
         case SplitName.by_time:
             if rows[TIME].nunique() < 2:
                 raise ConfigError("split=by_time: the rows do not tell when they were measured.")
-            order = np.argsort(rows[TIME].to_numpy(), kind="stable")
+            # Between sessions the wall clock may have been set back.
+            order = np.lexsort((rows[TIME], rows["session_id"]))
             train, test = order[:-n_test], order[-n_test:]
         case SplitName.leave_one_out:
             train, test = _without(rows, config)

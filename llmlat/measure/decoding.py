@@ -22,6 +22,8 @@ from llmlat.measure.engines import Choice, Decoder
 
 # A length to a power beyond this leaves the numbers that a float32 can tell apart.
 _LENGTH_PENALTY = 10
+# More rows than any device has memory for, and more tokens than any model knows.
+_MOST = 1_000_000
 
 
 class Greedy:
@@ -136,10 +138,10 @@ def check_cell(cell: Cell) -> None:
     ConfigError
         Naming the first setting that is wrong, and what it may be.
     """
-    for name, least in (("batch_size", 1), ("num_beams", 1), ("top_k", 1)):
+    for name in ("batch_size", "num_beams", "top_k"):
         value = getattr(cell, name)
-        if value is not None and value < least:
-            raise ConfigError(f"decoding.{name}={value}: use a whole number of at least {least}.")
+        if value is not None and not 1 <= value <= _MOST:
+            raise ConfigError(f"decoding.{name}={value}: use a whole number from 1 to {_MOST}.")
     if not 0 <= cell.temperature < math.inf:
         raise ConfigError(f"decoding.temperature={cell.temperature}: use 0 for greedy decoding, or above 0.")
     if cell.top_p is not None and not 0 < cell.top_p <= 1:

@@ -36,7 +36,7 @@ BYTES_PER_WEIGHT = {QuantizationName.none: 2.0, QuantizationName.int8: 1.0, Quan
 
 
 def count_parameters(config: PretrainedConfig) -> int:
-    """Return about how many weights a decoder of this architecture has."""
+    """Return about how many weights a decoder of this architecture has, where it is one as most are."""
     config = config.get_text_config()  # a model that sees has its decoder's numbers one level down
     hidden = int(config.hidden_size)
     heads = int(config.num_attention_heads)
@@ -54,8 +54,10 @@ def estimate_seconds(
     requests: Iterable[Request],
     quantization: QuantizationName,
     device_type: str,
-) -> float:
-    """Return about how many seconds the requests take, loading left aside.
+) -> float | None:
+    """Return about how many seconds the requests take, loading left aside; None where nothing is known.
+
+    An architecture may have no heads, a size for each layer, or names of its own: that stops nothing.
 
     Parameters
     ----------
@@ -66,8 +68,12 @@ def estimate_seconds(
     device_type : {'cpu', 'cuda'}
     """
     speed = SPEEDS[device_type]
-    n_weights = count_parameters(config)
-    launch_s = int(config.get_text_config().num_hidden_layers) * speed.launch_ms_per_layer[quantization] / 1e3
+    try:
+        n_weights = count_parameters(config)
+        n_layers = int(config.get_text_config().num_hidden_layers)
+    except Exception:  # configs raise of their own, too
+        return None
+    launch_s = n_layers * speed.launch_ms_per_layer[quantization] / 1e3
     read_s = n_weights * BYTES_PER_WEIGHT[quantization] / speed.bytes_per_s
 
     def step_s(tokens: float) -> float:

@@ -3,9 +3,8 @@
 Everything that can be wrong with a config is found out here, before anything is loaded.
 """
 
-import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from hydra.utils import get_object
 
 from llmlat.config import Config, QuantizationName
 from llmlat.errors import ConfigError, one_line
+from llmlat.files import plain
 from llmlat.measure.cells import engine_settings, plan_cells
 from llmlat.measure.decoding import check_cell
 from llmlat.measure.endpoint.settings import is_endpoint
@@ -85,12 +85,22 @@ def make_plan(config: Config) -> Plan:
         _check_engine(engine, device, config.quantization.name)
     source = find_model(config.model, device)
     model = config.model.stand_in if source.stand_in_for and config.model.stand_in else config.model
-    tokenizer = make_tokenizer(model.tokenizer, model.name, model.revision, source.local_files_only)
+    tokenizer = make_tokenizer(
+        model.tokenizer, model.name, model.revision, source.local_files_only, model.trust_remote_code
+    )
     text_config = source.hf_config.get_text_config()
     max_context = int(getattr(text_config, "max_position_embeddings", None) or sys.maxsize)
-    single_pass = plan_requests(config.prompt_set, cells, tokenizer, max_context)
+    vocabulary = getattr(text_config, "vocab_size", None)
+    single_pass = plan_requests(config.prompt_set, cells, tokenizer, max_context, vocabulary)
     requests = planned(single_pass, config.collect, config.seed)
     identity = _identify(config, source, single_pass, engines, device)
+    if tokenizer.written_date is not None:
+        identity["template_date"] = tokenizer.written_date
+        notice = (
+            "PINNED DATE: the chat template writes today's date into prompts; it is told "
+            f"{tokenizer.written_date}, so that the same prompts are measured on any day."
+        )
+        source = replace(source, notices=(*source.notices, notice))
     return Plan(device, source, single_pass, requests, engines, identity)
 
 
@@ -119,7 +129,7 @@ def _identify(
     device: torch.device,
 ) -> dict[str, Any]:
     """Return everything that decides the measurement, JSON-serialisable."""
-    architecture = source.hf_config.to_dict()
+    architecture = plain(source.hf_config.to_dict(), default=str)
     for volatile in ("_name_or_path", "transformers_version", "dtype"):
         architecture.pop(volatile, None)
     return {
@@ -128,7 +138,7 @@ def _identify(
         "stand_in_for": source.stand_in_for,
         "weights": source.weights,
         "fingerprint": source.fingerprint,
-        "architecture": json.loads(json.dumps(architecture, default=str)),
+        "architecture": architecture,
         "quantization": str(config.quantization.name),
         "engine": config.engine,
         "interleaved_engines": {name: engines[name] for name in engines if name != config.engine["name"]},

@@ -1,16 +1,21 @@
 """Prompt files: JSONL, CSV or plain text, read into prompts. A complaint names the file and the line."""
 
 import csv
-import io
-import json
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from llmlat.config import PromptSetConfig
 from llmlat.errors import ConfigError
+from llmlat.files import DamagedError, open_regular, parse_json
 from llmlat.measure.models.tokenizers import Message
+
+_LONGEST_FIELD = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -33,30 +38,30 @@ class Prompt:
 
 
 def load_prompts(prompt_set: PromptSetConfig) -> list[Prompt]:
-    """Read the prompts of a set from its JSONL, CSV or text file.
+    """Read the prompts of a set from its JSONL, CSV or text file, no further than its limit.
 
     Raises
     ------
     ConfigError
         Where the file is missing, unreadable or empty; the message names the line.
     """
-    text = read_text(prompt_set)
+    path = prompt_set.path
     readers = {".jsonl": _from_jsonl, ".csv": _from_csv, ".txt": _from_lines}
-    suffix = Path(prompt_set.path).suffix.lower()
+    suffix = Path(path).suffix.lower()
     if suffix not in readers:
-        raise ConfigError(f"prompt_set.path={prompt_set.path}: use a .jsonl, .csv or .txt file.")
-    prompts = readers[suffix](text, prompt_set.path)
+        raise ConfigError(f"prompt_set.path={path}: use a .jsonl, .csv or .txt file.")
+    limit = None if prompt_set.limit is None else min(prompt_set.limit, sys.maxsize)
+    prompts: dict[str, Prompt] = {}
+    with _opened(prompt_set) as file:
+        for prompt in islice(readers[suffix](file, path), limit):
+            if prompt.prompt_id in prompts:
+                raise ConfigError(
+                    f"prompt_set.path={path}: the id {prompt.prompt_id!r} is used twice; ids must differ."
+                )
+            prompts[prompt.prompt_id] = prompt
     if not prompts:
-        raise ConfigError(
-            f"prompt_set.path={prompt_set.path}: the file holds no prompts; write at least one."
-        )
-    ids = [prompt.prompt_id for prompt in prompts]
-    if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise ConfigError(
-            f"prompt_set.path={prompt_set.path}: the id {twice!r} is used twice; ids must differ."
-        )
-    return prompts
+        raise ConfigError(f"prompt_set.path={path}: the file holds no prompts; write at least one.")
+    return list(prompts.values())
 
 
 def read_text(prompt_set: PromptSetConfig) -> str:
@@ -67,43 +72,48 @@ def read_text(prompt_set: PromptSetConfig) -> str:
     ConfigError
         Where it is missing, unreadable or not UTF-8.
     """
+    with _opened(prompt_set) as file:
+        return file.read()
+
+
+@contextmanager
+def _opened(prompt_set: PromptSetConfig) -> Iterator[TextIO]:
+    """Open the file of a prompt set as text; what goes wrong while it is read is said in a line."""
     try:
-        return Path(prompt_set.path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        with TextIOWrapper(open_regular(Path(prompt_set.path)), "utf-8-sig") as file:
+            yield file
+    except (OSError, ValueError) as error:
+        said = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
         raise ConfigError(
-            f"prompt_set.path={prompt_set.path}: cannot read the file ({reason}); "
+            f"prompt_set.path={prompt_set.path}: cannot read the file "
+            f"({getattr(error, 'strerror', None) or said}); "
             f"name a readable .jsonl, .csv or .txt file. Relative paths start at {Path.cwd()}."
         ) from error
 
 
-def _from_jsonl(text: str, path: str) -> list[Prompt]:
-    prompts = []
-    for number, line in _lines(text):
+def _from_jsonl(file: TextIO, path: str) -> Iterator[Prompt]:
+    for number, line in _lines(file):
         if line.strip():
             try:
-                entry = json.loads(line)
-            except json.JSONDecodeError as error:
+                entry = parse_json(line)
+            except DamagedError as error:
                 raise ConfigError(
-                    f"prompt_set.path={path}: line {number} is not JSON ({error.msg}); "
-                    "write one object a line."
+                    f"prompt_set.path={path}: line {number} is not JSON ({error}); write one object a line."
                 ) from error
-            prompts.append(_from_entry(entry, number, path))
-    return prompts
+            yield _from_entry(entry, number, path)
 
 
-def _from_csv(text: str, path: str) -> list[Prompt]:
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a prompt may be a whole document
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+def _from_csv(file: TextIO, path: str) -> Iterator[Prompt]:
+    csv.field_size_limit(_LONGEST_FIELD)  # a prompt may be a whole document
+    reader = csv.DictReader(file, strict=True)
     try:
         if "prompt" not in (reader.fieldnames or []):
             raise ConfigError(
                 f"prompt_set.path={path}: the CSV has no column `prompt`; name one so in its first line."
             )
-        return [
-            _from_entry({k: v for k, v in entry.items() if v not in (None, "")}, reader.line_num, path)
-            for entry in reader
-        ]
+        for entry in reader:
+            told = {name: value for name, value in entry.items() if value not in (None, "")}
+            yield _from_entry(told, reader.line_num, path)
     except csv.Error as error:
         raise ConfigError(
             f"prompt_set.path={path}: line {reader.line_num} is not CSV ({error}); "
@@ -111,14 +121,14 @@ def _from_csv(text: str, path: str) -> list[Prompt]:
         ) from error
 
 
-def _from_lines(text: str, path: str) -> list[Prompt]:
-    return [_from_entry({"prompt": line}, number, path) for number, line in _lines(text) if line.strip()]
+def _from_lines(file: TextIO, path: str) -> Iterator[Prompt]:
+    return (_from_entry({"prompt": line}, number, path) for number, line in _lines(file) if line.strip())
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Split text into lines, numbered from 1."""
+def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file without their ends, numbered from 1."""
     # Unlike with `str.splitlines`, a form feed or a U+2028 within a prompt ends no line.
-    return enumerate(text.split("\n"), start=1)
+    return ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=1))
 
 
 def _from_entry(entry: Any, number: int, path: str) -> Prompt:
@@ -128,7 +138,8 @@ def _from_entry(entry: Any, number: int, path: str) -> Prompt:
     messages = entry.get("messages") or [{"role": "user", "content": entry["prompt"]}]
     well_formed = isinstance(messages, list) and all(
         isinstance(m, dict)
-        and m.get("role") in {"system", "user", "assistant"}
+        and isinstance(m.get("role"), str)
+        and m["role"] in {"system", "user", "assistant"}
         and isinstance(m.get("content"), str)
         for m in messages
     )
@@ -137,11 +148,24 @@ def _from_entry(entry: Any, number: int, path: str) -> Prompt:
             f"{where}: `prompt` must be text, or `messages` a list of role (system, user, assistant) and "
             "content, ending with the user's."
         )
+    if not _is_text(str(entry.get("id")), *(m["content"] for m in messages)):
+        raise ConfigError(
+            f"{where} holds half of a surrogate pair (\\ud800 to \\udfff alone), which is no text; "
+            "write it whole."
+        )
     return Prompt(
         prompt_id=f"line-{number}" if entry.get("id") is None else str(entry["id"]),
         messages=tuple({"role": m["role"], "content": m["content"]} for m in messages),
         max_new_tokens=_positive_int(entry.get("max_new_tokens"), f"{where}: max_new_tokens"),
     )
+
+
+def _is_text(*texts: str) -> bool:
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _positive_int(value: Any, where: str) -> int | None:

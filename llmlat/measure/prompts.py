@@ -13,6 +13,8 @@ from llmlat.measure.models.tokenizers import ChatFormatError, Tokenizer
 from llmlat.measure.prompt_files import Prompt, load_prompts, read_text
 
 WARMUP_REQUEST_ID = -1
+MOST_TOKENS = 1_000_000
+"""Of one request: the times of all its steps are allocated before the first."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def plan_requests(
     cells: Sequence[Cell],
     tokenizer: Tokenizer,
     max_context: int,
+    vocabulary: int | None = None,
 ) -> list[Request]:
     """Turn a prompt set into one pass of requests: every batch of prompts in every cell, in order.
 
@@ -91,6 +94,8 @@ def plan_requests(
     tokenizer : Tokenizer
     max_context : int
         The model's longest sequence, in tokens.
+    vocabulary : int, optional
+        How many tokens the model knows.
 
     Raises
     ------
@@ -103,6 +108,8 @@ def plan_requests(
     else:
         prompts = [(p, _encode(p, prompt_set, tokenizer)) for p in load_prompts(prompt_set)]
     fed = [_single(p, ids, prompt_set) for p, ids in prompts[: prompt_set.limit]]
+    for prompt in fed:
+        _check_tokens(prompt, prompt_set, vocabulary)
     batches = [(cell, batch) for cell in cells for batch in _batches(fed, cell)]
     requests = [_request(index, cell, batch) for index, (cell, batch) in enumerate(batches)]
     for request in requests:
@@ -189,6 +196,11 @@ def tokens_to_generate(prompt: Prompt, prompt_set: PromptSetConfig) -> int:
             f"prompt_set.max_new_tokens: not set, and the prompt {prompt.prompt_id!r} does not say how many "
             "tokens to generate; set prompt_set.max_new_tokens=32, say."
         )
+    if max_new_tokens > MOST_TOKENS:
+        raise ConfigError(
+            f"prompt_set.max_new_tokens: the prompt {prompt.prompt_id!r} is to generate {max_new_tokens} "
+            f"tokens; use {MOST_TOKENS} at most."
+        )
     return max_new_tokens
 
 
@@ -206,6 +218,20 @@ def check_counts(prompt_set: PromptSetConfig) -> None:
     for key, value in at_least.items():
         if value is not None and value < 1:
             raise ConfigError(f"{key}={value}: use a whole number of at least 1.")
+
+
+def _check_tokens(prompt: _Fed, prompt_set: PromptSetConfig, vocabulary: int | None) -> None:
+    """Refuse a prompt that a model cannot be fed: of no tokens, or of some that it does not know."""
+    if not prompt.token_ids:
+        raise ConfigError(
+            f"prompt_set.path={prompt_set.path}: the prompt {prompt.prompt_id!r} is no tokens to the model's "
+            "tokenizer; write something more into it, or leave it out."
+        )
+    if vocabulary is not None and (largest := max(prompt.token_ids)) >= vocabulary:
+        raise ConfigError(
+            f"model.tokenizer: the prompt {prompt.prompt_id!r} holds token {largest}, but the model knows "
+            f"{vocabulary} of them, from 0; use the tokenizer that it was saved with (model.tokenizer=auto)."
+        )
 
 
 def _check_fits(request: Request, prompt_set: PromptSetConfig, max_context: int) -> None:

@@ -24,8 +24,10 @@ def announce(config: Config, plan: Plan, dataset: Dataset, n_requests: int, pend
         say_measured(dataset, what)
         return
     seconds = estimate_seconds(plan.source.hf_config, pending, config.quantization.name, plan.device.type)
-    seconds += warm_up_seconds(config.collect)
-    log.info(f"Measuring {what}; roughly {duration(seconds)} after loading{_open_end(config.collect)}.")
+    roughly = "for as long as it takes"
+    if seconds is not None:
+        roughly = f"roughly {duration(seconds + warm_up_seconds(config.collect))} after loading"
+    log.info(f"Measuring {what}; {roughly}{_open_end(config.collect)}.")
     if n_repetitions(config.collect) > config.collect.repetitions:
         log.info(f"collect.until_ci takes {n_repetitions(config.collect)} repetitions at least.")
     say_resumed(dataset)

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from llmlat.config import config_dir
 from llmlat.dataset import Dataset, DatasetState, key_of
 from llmlat.provenance import describe, facts
-from llmlat.records import REQUEST
+from llmlat.records import REQUEST, TIME
 from llmlat.sources import Rows
 from llmlat.steps import one_row_a_step, previous_latency, with_contents
 
@@ -71,12 +71,19 @@ def with_what_is_known(steps: pd.DataFrame, provenance: Mapping[str, Any]) -> pd
 
 
 def _numbered_on(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Give requests and sessions of several datasets numbers of their own; warm-up stays -1."""
-    numbered, next_request, next_session = [], 0, 0
-    for frame in frames:
+    """Give requests and sessions of several datasets numbers of their own; warm-up stays -1.
+
+    Sessions are numbered in the order of their time: those of a dataset follow each other as they were.
+    """
+    next_request, next_session, added = 0, 0, {}
+    for place in sorted(range(len(frames)), key=lambda place: frames[place][TIME].min()):
+        added[place] = next_session
+        next_session += int(frames[place]["session_id"].max()) + 1
+    numbered = []
+    for place, frame in enumerate(frames):
         request = frame[REQUEST].where(frame[REQUEST] < 0, frame[REQUEST] + next_request)
-        numbered.append(frame.assign(request_id=request, session_id=frame["session_id"] + next_session))
-        next_request, next_session = int(request.max()) + 1, int(numbered[-1]["session_id"].max()) + 1
+        numbered.append(frame.assign(request_id=request, session_id=frame["session_id"] + added[place]))
+        next_request = int(request.max()) + 1
     return numbered
 
 

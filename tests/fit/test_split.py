@@ -124,6 +124,18 @@ def test_by_time_tests_what_came_last(thesis_rows: pd.DataFrame) -> None:
     assert time[train].max() < time[test].min()
 
 
+def test_by_time_goes_by_the_session_where_the_clock_was_set_back(thesis_rows: pd.DataFrame) -> None:
+    is_second = thesis_rows["request_id"] > thesis_rows["request_id"].median()
+    a_day_ns = 86_400_000_000_000
+    rows = thesis_rows.assign(
+        session_id=is_second.astype("int32"),
+        completed_at_ns=thesis_rows["completed_at_ns"] - is_second * a_day_ns,
+    )
+    _, test = split_rows(rows, SplitConfig(SplitName.by_time, 0.2))
+    assert set(rows["session_id"].iloc[test]) == {1}
+    assert test.tolist() == split_rows(thesis_rows, SplitConfig(SplitName.by_time, 0.2))[1].tolist()
+
+
 def test_leave_one_out_tests_one_value(thesis_rows: pd.DataFrame) -> None:
     rows = thesis_rows.assign(quantization=np.where(thesis_rows["request_id"] % 3, "int8", "nf4"))
     split = SplitConfig(SplitName.leave_one_out, column="quantization", held_out="nf4")

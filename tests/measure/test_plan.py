@@ -74,7 +74,8 @@ def test_the_key_changes_with_the_model(config_of, random_model, tmp_path):
     mini = key(config_of())
     folders = []
     for name in ("a", "b"):
-        random_model(seed=len(folders), num_hidden_layers=1 + len(folders)).save_pretrained(tmp_path / name)
+        made = random_model(seed=len(folders), num_hidden_layers=1 + len(folders), vocab_size=32768)
+        made.save_pretrained(tmp_path / name)
         folders.append(key(config_of(f"model.name={tmp_path / name}", "model.weights=pretrained")))
     without = key(config_of(f"model.name={tmp_path / 'a'}", "model.weights=random"))
     assert len({mini, without, *folders}) == 4

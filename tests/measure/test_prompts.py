@@ -1,6 +1,7 @@
 """Prompt sets: the shipped ones, the user's files, and what is wrong with a bad one."""
 
 import json
+import os
 
 import pytest
 
@@ -163,7 +164,6 @@ def test_csv(write, tokenizer):
         "p.csv",
         'id,prompt,max_new_tokens\na,"Hello, you",5\n,"Two\nlines ""quoted""",\n\nc,plain,\n',
         max_new_tokens=None,
-        limit=1,
     )
     prompts = load_prompts(prompt_set)
     assert [p.messages[0]["content"] for p in prompts] == ["Hello, you", 'Two\nlines "quoted"', "plain"]
@@ -242,6 +242,14 @@ MESSAGES = '{"prompt": "fine"}\n'
         ("p.csv", "prompt,max_new_tokens\nx,3\ny,-1\n", ["line 3", "max_new_tokens is '-1'"]),
         ("p.jsonl", '{"id": "a", "prompt": "x"}\n{"id": "a", "prompt": "y"}', ["'a' is used twice"]),
         ("p.txt", b"caf\xe9\n", ["not UTF-8"]),
+        ("p.jsonl", MESSAGES + "[" * 100_000 + "]" * 100_000, ["line 2", "nested too deeply"]),
+        ("p.jsonl", '{"prompt": "a", "id": %s}' % ("9" * 5000), ["line 1", "an integer of 5000 digits"]),
+        ("p.jsonl", '{"prompt": "a", "max_new_tokens": 1e999}', ["line 1", "no JSON"]),
+        ("p.jsonl", MESSAGES + '{"prompt": "hi \\ud83d there"}', ["line 2", "surrogate"]),
+        ("p.jsonl", '{"prompt": "hi", "id": "\\udc00"}', ["line 1", "surrogate"]),
+        ("p.jsonl", '{"prompt": {"text": "hi"}}', ["line 1", "must be text"]),
+        ("p.jsonl", '{"messages": [{"role": {}, "content": "x"}]}', ["line 1", "role"]),
+        ("p.jsonl", '{"prompt": "hi", "max_new_tokens": {"n": 3}}', ["line 1", "max_new_tokens is {'n': 3}"]),
     ],
 )
 def test_a_bad_file_is_named_with_the_line(write, tokenizer, name, content, words):
@@ -253,6 +261,51 @@ def test_a_bad_file_is_named_with_the_line(write, tokenizer, name, content, word
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "p.jsonl")
+    with pytest.raises(ConfigError, match=r"cannot read the file \(it is no regular file\)"):
+        load_prompts(PromptSetConfig("file", str(tmp_path / "p.jsonl")))
+
+
+def test_a_name_that_no_file_can_have(tmp_path):
+    for name in ("n" * 300 + ".txt", "a\0b.txt"):
+        with pytest.raises(ConfigError, match="cannot read the file"):
+            load_prompts(PromptSetConfig("file", str(tmp_path / name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("p.jsonl", '{"prompt": "%d"}\n'), ("p.csv", "%d\n"), ("p.txt", "%d\n")]
+)
+def test_no_more_is_read_than_the_limit_asks_for(write, name, line):
+    head = "prompt\n" if name == "p.csv" else ""
+    content = head + "".join(line % number for number in range(50_000)) + "\n{"
+    prompt_set = write(name, content.encode() + b"\xff", limit=2)
+    assert [p.messages[0]["content"] for p in load_prompts(prompt_set)] == ["0", "1"]
+
+
+def test_a_prompt_of_no_tokens_is_refused(write):
+    class Words:
+        def encode_chat(self, messages):
+            return [1 for _ in messages[-1]["content"].split()]
+
+    prompt_set = write("p.jsonl", '{"prompt": "a b"}\n{"prompt": " "}')
+    with pytest.raises(ConfigError, match=r"the prompt 'line-2' is no tokens to the model's tokenizer"):
+        plan(prompt_set, Words())
+
+
+def test_tokens_that_the_model_does_not_know_are_refused(write, tokenizer):
+    prompt_set = write("p.jsonl", '{"prompt": "a b"}')
+    cells = [Cell("eager")]
+    (request,) = plan_requests(prompt_set, cells, tokenizer, 100, 40_000)
+    largest = max(request.prompts[0])
+    assert plan_requests(prompt_set, cells, tokenizer, 100, largest + 1) == [request]
+    with pytest.raises(
+        ConfigError, match=rf"^model\.tokenizer: .* holds token {largest}, but the model knows"
+    ):
+        plan_requests(prompt_set, cells, tokenizer, 100, largest)
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "folder.jsonl", "missing/deep.txt"])

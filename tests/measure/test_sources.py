@@ -1,13 +1,16 @@
 """Which model is loaded, and from where. Substitutions are announced, and never made for a model by name."""
 
+import io
 import json
 
 import pytest
 import torch
+from transformers import AutoConfig
 
-from llmlat.config import LanguageModelConfig, ModelConfig, Weights
+from llmlat.config import LanguageModelConfig, ModelConfig, QuantizationName, Weights
 from llmlat.errors import ConfigError, ModelError
 from llmlat.measure.models import hub
+from llmlat.measure.models.load import load_model
 from llmlat.measure.models.sources import find_model
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
@@ -175,15 +178,125 @@ def test_random_weights_for_a_local_folder(folder, no_hub):
     assert (source.weights, source.notices, source.location) == ("random", (), None)
 
 
-@pytest.mark.parametrize("content", [None, "", "{not json", "{}", '{"model_type": "unheard-of"}', "[1]"])
-def test_a_local_folder_without_a_usable_config(folder, content):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "the folder has no config.json; name a folder"),
+        ("", "its config.json cannot be read (It looks like"),
+        ("{not json", "its config.json cannot be read (It looks like"),
+        ("{}", "its config.json cannot be read (Unrecognized model"),
+        (
+            '{"model_type": "unheard-of"}',
+            "its config.json cannot be read (The checkpoint you are trying to load has model type",
+        ),
+        ("[1]", "its config.json cannot be read ("),
+        ('{"model_type": "llama", "hidden_size": "wide"}', "its config.json cannot be read ("),
+    ],
+)
+def test_a_local_folder_without_a_usable_config(folder, content, reason):
     (folder / "config.json").unlink()
     if content is not None:
         (folder / "config.json").write_text(content)
     with pytest.raises(ModelError) as caught:
         find_model(ModelConfig(str(folder)), CPU)
-    assert str(caught.value).startswith(f"model.name={folder}: the folder has no readable config.json")
+    assert str(caught.value).startswith(f"model.name={folder}: {reason}")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_folder_of_gguf_says_so(folder):
+    (folder / "config.json").unlink()
+    (folder / "model.Q4_1.gguf").touch()
+    with pytest.raises(ModelError, match=r"has no config\.json \(it has model\.Q4_1\.gguf: "):
+        find_model(ModelConfig(str(folder)), CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("here.gguf", "it is a GGUF file, and no folder"),
+        ("here.safetensors", "it is a file, and no folder"),
+        ("nowhere", "there is no such folder. Relative paths start at"),
+        ("n" * 300, "there is no such folder"),
+        ("\0", "there is no such folder"),
+    ],
+)
+def test_a_path_is_never_looked_for_on_the_hub(tmp_path, no_hub, name, words):
+    for suffix in ("gguf", "safetensors"):
+        (tmp_path / f"here.{suffix}").touch()
+    with pytest.raises(ModelError) as caught:
+        find_model(ModelConfig(str(tmp_path / name)), CPU)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("model_type", ["t5", "vit"])
+def test_what_does_not_generate_is_refused_by_name(tmp_path, model_type):
+    AutoConfig.for_model(model_type).save_pretrained(tmp_path)
+    with pytest.raises(ModelError) as caught:
+        find_model(ModelConfig(str(tmp_path), Weights.random), CPU)
+    assert str(caught.value).startswith(f"model.name={tmp_path}: {model_type} is no causal language model")
+
+
+def test_a_model_that_sees_is_known_by_its_text(tmp_path):
+    AutoConfig.for_model("gemma3").save_pretrained(tmp_path)
+    assert find_model(ModelConfig(str(tmp_path), Weights.random), CPU).hf_config.model_type == "gemma3"
+
+
+# --- code of its own ---------------------------------------------
+
+
+CODE = """
+open({ran!r}, "w").close()
+from transformers import MistralConfig, MistralForCausalLM
+class OwnConfig(MistralConfig):
+    model_type = "own"
+class OwnModel(MistralForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def with_code(folder, tmp_path):
+    """A local folder whose model comes with code of its own, and the file that the code makes."""
+    ran = tmp_path / "ran"
+    (folder / "own.py").write_text(CODE.format(ran=str(ran)))
+    config = json.loads((folder / "config.json").read_text())
+    named = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": named}))
+    return folder, ran
+
+
+def test_code_of_a_models_own_is_not_run_and_not_asked_about(with_code, monkeypatch):
+    folder, ran = with_code
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\ny\n"))
+    with pytest.raises(ModelError, match=r"code of its own.*model\.trust_remote_code=true"):
+        find_model(ModelConfig(str(folder)), CPU)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("weights", [Weights.auto, Weights.random])
+def test_code_that_the_config_trusts_is_run_and_part_of_the_key(with_code, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder, ran = with_code
+    source = find_model(ModelConfig(str(folder), weights, trust_remote_code=True), CPU)
+    assert ran.exists()
+    model = load_model(source, QuantizationName.none, CPU, seed=0)
+    assert type(model).__name__ == "OwnModel"
+    if weights is Weights.auto:
+        assert set(source.fingerprint["files"]) == {"model.safetensors", "own.py"}
+
+
+# --- what may be stood in for ---------------------------------------------
+
+
+@pytest.mark.parametrize("overrides", [["model=thesis"], ["+experiment=thesis"]])
+def test_a_model_named_on_the_command_line_is_never_stood_in_for(compose, unreachable, tmp_path, overrides):
+    missing = tmp_path / "nowhere"
+    with pytest.raises(ModelError, match="there is no such folder"):
+        find_model(compose(*overrides, f"model.name={missing}").model, CPU)
+    with pytest.raises(ModelError, match="it is no local folder"):
+        find_model(compose(*overrides, "model.name=some/other").model, CPU)
 
 
 # --- the Hub's cache ---------------------------------------------
@@ -290,6 +403,6 @@ def test_random_weights_of_a_hub_model_still_fetch_its_tokenizer(monkeypatch, ti
 
 def test_the_stand_in_is_of_the_embedded_kind():
     """A stand-in must be had everywhere: it is never one that has to be downloaded."""
-    config = ModelConfig("a/b", stand_in=LanguageModelConfig("c/d"))
+    config = ModelConfig("a/b", architecture={"of": "a/b"}, stand_in=LanguageModelConfig("c/d"))
     with pytest.raises(ModelError):
         find_model(config, CPU)

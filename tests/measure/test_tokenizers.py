@@ -135,3 +135,52 @@ def test_mistrals_tokenizer_for_any_model():
         make_tokenizer(TokenizerName.mistral_v3, "nobody/nothing", None, local_files_only=True),
         MistralV3Tokenizer,
     )
+
+
+class Templated:
+    """Stands for a tokenizer of transformers whose chat template is rendered as its own are."""
+
+    def __init__(self, template):
+        self.chat_template = template
+
+    def apply_chat_template(self, messages, **options):
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        options = {name: value for name, value in options.items() if name not in ("tokenize", "return_dict")}
+        rendered = render_jinja_template([messages], chat_template=self.chat_template, **options)
+        return [ord(letter) for letter in rendered[0][0]]
+
+
+@pytest.fixture
+def templated(monkeypatch):
+    """Return a function that makes the tokenizer of a chat template."""
+
+    def make(template):
+        monkeypatch.setattr(
+            "transformers.AutoTokenizer.from_pretrained", lambda *_, **__: Templated(template)
+        )
+        return HubTokenizer("some/model", None, True)
+
+    return make
+
+
+def test_a_template_that_writes_the_date_is_told_one_that_stays(templated):
+    tokenizer = templated("{{ strftime_now('%d %b %Y') }}|{{ messages[0]['content'] }}")
+    ids = tokenizer.encode_chat([{"role": "user", "content": "Hi"}])
+    assert "".join(map(chr, ids)) == "26 Jul 2024|Hi"
+    assert tokenizer.written_date == "2024-07-26"
+
+
+def test_a_template_without_a_date_is_told_none(templated):
+    tokenizer = templated("{{ messages[0]['content'] }}")
+    tokenizer.encode_chat([{"role": "user", "content": "Hi"}])
+    assert tokenizer.written_date is None
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ messages[0]['content'] + 1 }}", "{{ raise_exception('no') }}", "{% if %}"]
+)
+def test_a_template_that_fails_is_a_line(templated, template):
+    with pytest.raises(ChatFormatError) as caught:
+        templated(template).encode_chat([{"role": "user", "content": "Hi"}])
+    assert "\n" not in str(caught.value)

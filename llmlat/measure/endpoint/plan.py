@@ -128,7 +128,7 @@ def _prompts(config: Config) -> list[Prompt]:
     prompt_set = config.prompt_set
     check_counts(prompt_set)
     if not prompt_set.prompt_tokens:
-        return load_prompts(prompt_set)[: prompt_set.limit]
+        return load_prompts(prompt_set)
     tokenizer = find_tokenizer(config.model)
     return [
         replace(prompt, messages=({"role": "user", "content": tokenizer.decode(ids)},))

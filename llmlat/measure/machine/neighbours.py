@@ -10,6 +10,7 @@ import psutil
 import pynvml
 import torch
 
+from llmlat.measure.machine.host import if_told
 from llmlat.measure.machine.nvml import open_device
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def notice_foreign_processes(device: torch.device) -> dict[str, Any]:
     dict
         `count`, and the `names` of those that may be seen.
     """
-    pids = _on_gpu(device) if device.type == "cuda" else _on_cpu()
+    pids = if_told(lambda: _on_gpu(device) if device.type == "cuda" else _on_cpu()) or []
     names = sorted(filter(None, map(_name, pids)))
     if pids:
         who = f" ({', '.join(names)})" if names else ""

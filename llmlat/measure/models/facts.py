@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -42,17 +43,24 @@ def model_facts(model: PreTrainedModel) -> dict[str, int | None]:
 
 def _attention_sizes(config: PreTrainedConfig) -> dict[str, int | None]:
     """Return the sizes that an architecture names; not every one has attention."""
-    n_heads = getattr(config, "num_attention_heads", None)
-    hidden_size = getattr(config, "hidden_size", None)
+
+    def size(name: str) -> int | None:
+        """Return a size that is the same in every layer."""
+        with suppress(Exception):  # what differs from layer to layer is refused, with an error of any kind
+            value = getattr(config, name, None)
+            return value if isinstance(value, int) else None
+        return None
+
+    n_heads, hidden_size = size("num_attention_heads"), size("hidden_size")
     per_head = hidden_size // n_heads if hidden_size and n_heads else None
     return {
-        "n_layers": getattr(config, "num_hidden_layers", None),
+        "n_layers": size("num_hidden_layers"),
         "hidden_size": hidden_size,
         "n_heads": n_heads,
-        "n_kv_heads": getattr(config, "num_key_value_heads", None) or n_heads,
-        "head_dim": getattr(config, "head_dim", None) or per_head,
-        "feed_forward": getattr(config, "intermediate_size", None),
-        "vocabulary": getattr(config, "vocab_size", None),
+        "n_kv_heads": size("num_key_value_heads") or n_heads,
+        "head_dim": size("head_dim") or per_head,
+        "feed_forward": size("intermediate_size"),
+        "vocabulary": size("vocab_size"),
         "sliding_window": _window(config),
     }
 

@@ -12,7 +12,8 @@ from huggingface_hub.utils import validate_repo_id
 from transformers import AutoConfig, PretrainedConfig
 
 from llmlat.config import LanguageModelConfig
-from llmlat.errors import ModelError, one_line
+from llmlat.errors import ModelError
+from llmlat.measure.models.own_code import first_sentence, is_own_code, own_code_error
 
 HUB_DEADLINE_S = 4.0
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -20,10 +21,23 @@ _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def cached_architecture(config: LanguageModelConfig) -> PretrainedConfig | None:
-    """Return the architecture in the Hub's cache, if it is there."""
+    """Return the architecture in the Hub's cache, if it is there.
+
+    Raises
+    ------
+    ModelError
+        Where it takes code of the model's own, which the config does not trust.
+    """
     try:
-        return AutoConfig.from_pretrained(config.name, revision=config.revision, local_files_only=True)
-    except (OSError, ValueError):
+        return AutoConfig.from_pretrained(
+            config.name,
+            revision=config.revision,
+            local_files_only=True,
+            trust_remote_code=config.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        if is_own_code(error):
+            raise own_code_error(config.name) from error
         return None
 
 
@@ -95,12 +109,17 @@ def remote_architecture(config: LanguageModelConfig) -> PretrainedConfig:
         Where it cannot be had after all.
     """
     answer = _within(
-        HUB_DEADLINE_S, lambda: AutoConfig.from_pretrained(config.name, revision=config.revision)
+        HUB_DEADLINE_S,
+        lambda: AutoConfig.from_pretrained(
+            config.name, revision=config.revision, trust_remote_code=config.trust_remote_code
+        ),
     )
     if isinstance(answer, Exception):
+        if is_own_code(answer):
+            raise own_code_error(config.name) from answer
         raise ModelError(
-            f"model.name={config.name}: its config.json cannot be had from the Hub ({one_line(answer)}); "
-            "check model.name and model.revision, or name a local folder."
+            f"model.name={config.name}: its config.json cannot be had from the Hub "
+            f"({first_sentence(answer)}); check model.name and model.revision, or name a local folder."
         ) from answer
     architecture: PretrainedConfig = answer
     return architecture

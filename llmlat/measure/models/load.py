@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from llmlat.config import QuantizationName
 from llmlat.errors import LlmlatError, ModelError, one_line
 from llmlat.measure.machine.device import is_out_of_memory
+from llmlat.measure.machine.host import if_told
 from llmlat.measure.models.sources import ModelSource
 
 BITS = {QuantizationName.int8: 8, QuantizationName.nf4: 4}
@@ -77,6 +78,7 @@ def _load_pretrained(source: ModelSource, options: dict[str, Any]) -> Any:
         config=source.hf_config,
         revision=source.revision,
         local_files_only=source.local_files_only,
+        trust_remote_code=source.trust_remote_code,
         output_loading_info=True,
         **options,
     )
@@ -93,11 +95,17 @@ def _initialise(source: ModelSource, options: dict[str, Any], device: torch.devi
     """Initialise the architecture at random, and quantise it by the same path as pretrained weights."""
     torch.manual_seed(seed)
     with torch.device(device):
-        model = AutoModelForCausalLM.from_config(source.hf_config, dtype=options["dtype"])
+        model = _from_config(source, options["dtype"])
     if options["quantization_config"] is None:
         return model
     return type(model).from_pretrained(
         None, config=source.hf_config, state_dict=model.state_dict(), **options
+    )
+
+
+def _from_config(source: ModelSource, dtype: torch.dtype) -> Any:
+    return AutoModelForCausalLM.from_config(
+        source.hf_config, dtype=dtype, trust_remote_code=source.trust_remote_code
     )
 
 
@@ -119,12 +127,12 @@ def _check_host_memory(source: ModelSource, quantization: QuantizationName, dtyp
     What a model needs at least is its weights; one initialised at random is not quantised before it is whole.
     """
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(source.hf_config, dtype=dtype)
+        model = _from_config(source, dtype)
     is_quantised_first = source.weights == "pretrained" and quantization in BITS
     bits = BITS[quantization] if is_quantised_first else 8 * dtype.itemsize
     needed = sum(parameter.numel() for parameter in model.parameters()) * bits // 8
-    free = psutil.virtual_memory().available + psutil.swap_memory().free
-    if needed > free:
+    free = if_told(lambda: psutil.virtual_memory().available + psutil.swap_memory().free)
+    if free is not None and needed > free:
         would_help = source.weights == "pretrained" and quantization is not QuantizationName.nf4
         raise ModelError(
             f"model.name={source.name}: its weights take at least {needed / 2**30:.1f} GiB with "

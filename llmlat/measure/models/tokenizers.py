@@ -1,10 +1,15 @@
 """Tokenizers: text and chat messages to the token ids that the model is really fed."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from llmlat.config import TokenizerName
 from llmlat.errors import ModelError, one_line
+from llmlat.measure.models.own_code import first_sentence, is_own_code, own_code_error
+
+TEMPLATE_DATE = datetime(2024, 7, 26)
+"""What chat templates are told is today: the date that Llama's falls back on."""
 
 Message = Mapping[str, str]
 """A chat message: `role` (system, user or assistant) and `content`."""
@@ -16,6 +21,9 @@ class ChatFormatError(Exception):
 
 class Tokenizer(Protocol):
     """Turns text into token ids."""
+
+    written_date: str | None
+    """The date that a chat's template has written into prompts so far."""
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of a chat, template and special tokens included, ready for the model's answer.
@@ -35,6 +43,8 @@ class Tokenizer(Protocol):
 
 class MistralV3Tokenizer:
     """Mistral's v3 tokenizer, as `mistral-common` ships it: the real one, without a download."""
+
+    written_date: str | None = None
 
     def __init__(self) -> None:
         from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
@@ -65,19 +75,28 @@ class HubTokenizer:
     """A model's own tokenizer, from the Hub, its cache or a local folder.
 
     Where it has a chat template, chats go through it; where it has none (a base model), the messages'
-    contents are joined by blank lines.
+    contents are joined by blank lines. A template that writes the date is told one that stays: prompts
+    are the same tomorrow, and so is what is measured.
     """
 
-    def __init__(self, name: str, revision: str | None, local_files_only: bool) -> None:
+    def __init__(
+        self, name: str, revision: str | None, local_files_only: bool, trust_remote_code: bool = False
+    ) -> None:
         from transformers import AutoTokenizer
 
+        self.written_date: str | None = None
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                name, revision=revision, local_files_only=local_files_only
+                name,
+                revision=revision,
+                local_files_only=local_files_only,
+                trust_remote_code=trust_remote_code,
             )
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            if is_own_code(error):
+                raise own_code_error(name) from error
             raise ModelError(
-                f"model.tokenizer=auto: {name} has no usable tokenizer here ({one_line(error)}); "
+                f"model.tokenizer=auto: {name} has no usable tokenizer here ({first_sentence(error)}); "
                 "name a model with one, or use model.tokenizer=mistral_v3."
             ) from error
 
@@ -90,11 +109,20 @@ class HubTokenizer:
         try:
             return list(
                 self._tokenizer.apply_chat_template(
-                    [dict(m) for m in messages], add_generation_prompt=True, tokenize=True, return_dict=False
+                    [dict(m) for m in messages],
+                    add_generation_prompt=True,
+                    tokenize=True,
+                    return_dict=False,
+                    strftime_now=self._date,
                 )
             )
-        except TemplateError as error:
+        except (TemplateError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ChatFormatError(one_line(error)) from error
+
+    def _date(self, form: str) -> str:
+        """Return a date as a template wants it written, in place of today's."""
+        self.written_date = TEMPLATE_DATE.isoformat()
+        return TEMPLATE_DATE.strftime(form)
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of plain text with the tokenizer's own special tokens in front."""
@@ -106,9 +134,13 @@ class HubTokenizer:
 
 
 def make_tokenizer(
-    name: TokenizerName, model: str, revision: str | None, local_files_only: bool
+    name: TokenizerName,
+    model: str,
+    revision: str | None,
+    local_files_only: bool,
+    trust_remote_code: bool = False,
 ) -> Tokenizer:
     """Return the tokenizer that a model config names."""
     if name is TokenizerName.mistral_v3:
         return MistralV3Tokenizer()
-    return HubTokenizer(model, revision, local_files_only)
+    return HubTokenizer(model, revision, local_files_only, trust_remote_code)

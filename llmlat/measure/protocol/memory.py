@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import torch
 
+from llmlat.measure.machine.host import if_told
 from llmlat.measure.prompts import Request
 
 OUT_OF_MEMORY = "out_of_memory"
@@ -30,10 +31,10 @@ def wanted_bytes(error: BaseException) -> int | None:
 def memory_state(device: torch.device) -> dict[str, int | None]:
     """Return the memory that there is, and the most that this process has held of it."""
     if device.type == "cuda":
-        total: int = torch.cuda.get_device_properties(device).total_memory
+        total: int | None = torch.cuda.get_device_properties(device).total_memory
         peak: int | None = torch.cuda.max_memory_allocated(device)
     else:
-        total, peak = psutil.virtual_memory().total, _peak_of_process()
+        total, peak = if_told(lambda: psutil.virtual_memory().total), _peak_of_process()
     return {"memory_total_bytes": total, "memory_peak_bytes": peak}
 
 

@@ -10,11 +10,14 @@ import numpy as np
 
 from llmlat.config import CollectConfig, Flagged
 from llmlat.errors import ConfigError
-from llmlat.measure.prompts import Request
+from llmlat.measure.prompts import MOST_TOKENS, Request
 from llmlat.measure.protocol.intervals import MIN_REPETITIONS
 
 # However wide an interval stays, it is not for want of repetitions.
 MAX_REPETITIONS = 100
+# All requests are planned before the first one, and each has a file of its own.
+MOST_REQUESTS = 1_000_000
+A_DAY_S = 86_400
 
 
 def check_collect(collect: CollectConfig) -> None:
@@ -24,12 +27,16 @@ def check_collect(collect: CollectConfig) -> None:
     ------
     ConfigError
     """
-    if collect.repetitions < 1:
-        raise ConfigError(f"collect.repetitions={collect.repetitions}: use a whole number of at least 1.")
+    if not 1 <= collect.repetitions <= MOST_REQUESTS:
+        raise ConfigError(
+            f"collect.repetitions={collect.repetitions}: use a whole number from 1 to {MOST_REQUESTS}."
+        )
     if isinstance(collect.warmup, str) and collect.warmup != "auto":
         raise ConfigError(f"collect.warmup={collect.warmup}: use auto, or a number of tokens.")
-    if not isinstance(collect.warmup, str) and collect.warmup < 0:
-        raise ConfigError(f"collect.warmup={collect.warmup}: use auto, or a whole number of at least 0.")
+    if not isinstance(collect.warmup, str) and not 0 <= collect.warmup <= MOST_TOKENS:
+        raise ConfigError(
+            f"collect.warmup={collect.warmup}: use auto, or a whole number from 0 to {MOST_TOKENS}."
+        )
     if not 0 <= collect.warmup_floor_s <= collect.warmup_ceiling_s < math.inf:
         raise ConfigError(
             f"collect.warmup_floor_s={collect.warmup_floor_s}, collect.warmup_ceiling_s="
@@ -39,8 +46,8 @@ def check_collect(collect: CollectConfig) -> None:
         raise ConfigError(f"collect.budget_s={collect.budget_s}: use seconds above 0, or null for no budget.")
     if collect.retries < 0:
         raise ConfigError(f"collect.retries={collect.retries}: use a whole number of at least 0.")
-    if not 0 <= collect.cool_down_s < math.inf:
-        raise ConfigError(f"collect.cool_down_s={collect.cool_down_s}: use seconds of at least 0.")
+    if not 0 <= collect.cool_down_s <= A_DAY_S:
+        raise ConfigError(f"collect.cool_down_s={collect.cool_down_s}: use seconds from 0 to {A_DAY_S}.")
     wanted_half_width(collect)
 
 
@@ -81,7 +88,19 @@ def is_open_ended(collect: CollectConfig) -> bool:
 
 
 def planned(single_pass: Sequence[Request], collect: CollectConfig, seed: int) -> list[Request]:
-    """Return the requests that are measured in any case: every repetition of a pass, one after the other."""
+    """Return the requests that are measured in any case: every repetition of a pass, one after the other.
+
+    Raises
+    ------
+    ConfigError
+        Where they are more than a measurement can keep.
+    """
+    n_requests = n_repetitions(collect) * len(single_pass)
+    if n_requests > MOST_REQUESTS:
+        raise ConfigError(
+            f"collect.repetitions={collect.repetitions}: {n_requests:,} requests are more than the "
+            f"{MOST_REQUESTS:,} of a measurement; use fewer repetitions, or prompt_set.limit."
+        )
     return [
         request
         for repetition in range(n_repetitions(collect))

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import psutil
 
 from llmlat.errors import one_line
+from llmlat.measure.machine.host import cpu_frequency_mhz
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class CpuSource:
     def __init__(self) -> None:
         self._load = _Load()
         self._gauges = {
-            "cpu_frequency_mhz": _Gauge("clock", _frequency_mhz),
+            "cpu_frequency_mhz": _Gauge("clock", cpu_frequency_mhz),
             "cpu_temperature_c": _Gauge("temperature", _temperature_c),
         }
         self._refreshed_s = -REFRESH_S
@@ -178,11 +179,6 @@ class _Gauge:
         self._quickest_ns = took_ns if self._quickest_ns is None else min(self._quickest_ns, took_ns)
         if self.value is None:
             self._query = None
-
-
-def _frequency_mhz() -> float | None:
-    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
-    return float(frequency.current) if frequency and frequency.current else None
 
 
 def _temperature_c() -> float | None:
