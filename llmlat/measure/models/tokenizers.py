@@ -1,7 +1,8 @@
 """Tokenizers: text and chat messages to the token ids that the model is really fed."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, tzinfo
 from typing import Any, Protocol
 
 from llmlat.config import TokenizerName
@@ -107,22 +108,33 @@ class HubTokenizer:
         from jinja2.exceptions import TemplateError
 
         try:
-            return list(
-                self._tokenizer.apply_chat_template(
-                    [dict(m) for m in messages],
-                    add_generation_prompt=True,
-                    tokenize=True,
-                    return_dict=False,
-                    strftime_now=self._date,
+            with self._told_the_date():
+                ids = self._tokenizer.apply_chat_template(
+                    [dict(m) for m in messages], add_generation_prompt=True, tokenize=True, return_dict=False
                 )
-            )
+            return list(ids)
         except (TemplateError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ChatFormatError(one_line(error)) from error
 
-    def _date(self, form: str) -> str:
-        """Return a date as a template wants it written, in place of today's."""
-        self.written_date = TEMPLATE_DATE.isoformat()
-        return TEMPLATE_DATE.strftime(form)
+    @contextmanager
+    def _told_the_date(self) -> Iterator[None]:
+        """Let templates take `TEMPLATE_DATE` for today within the block; transformers asks its own module."""
+        from transformers.utils import chat_template_utils
+
+        tokenizer = self
+
+        class Pinned(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+                tokenizer.written_date = f"{TEMPLATE_DATE:%Y-%m-%d}"
+                return TEMPLATE_DATE
+
+        asked = chat_template_utils.datetime
+        chat_template_utils.datetime = Pinned
+        try:
+            yield
+        finally:
+            chat_template_utils.datetime = asked
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of plain text with the tokenizer's own special tokens in front."""
