@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.dummy import DummyRegressor
-from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
+from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeRegressor
 
 from llmlat.fit.features.table import InTheirUnits
 from llmlat.fit.regressors import (
@@ -149,8 +150,8 @@ def _transformed(fitted: TransformedTargetRegressor) -> Spec:
     raise NoFunctionError("TransformedTargetRegressor of its own functions")
 
 
-def _forest(fitted: RandomForestRegressor) -> Spec:
-    trees = [one.tree_ for one in fitted.estimators_]
+def _forest(fitted: RandomForestRegressor | ExtraTreesRegressor | DecisionTreeRegressor) -> Spec:
+    trees = [one.tree_ for one in getattr(fitted, "estimators_", [fitted])]
     nodes = [
         {
             "feature": np.maximum(tree.feature, 0),
@@ -274,5 +275,7 @@ _SPELLED: dict[type, Callable[[Any], Spec]] = {
     MLPRegressor: _network,
     TransformedTargetRegressor: _transformed,
     RandomForestRegressor: _forest,
+    ExtraTreesRegressor: _forest,
+    DecisionTreeRegressor: _forest,
     HistGradientBoostingRegressor: _boosting,
 }
