@@ -184,8 +184,8 @@ def choose(
     ValueError
         Where every candidate fails.
     """
-    # Which mean is nearest is told by what no step held up, and no size far off, decides alone. A candidate is
-    # brought to its own rows' level first, or the one that says too little would be rewarded.
+    # Which mean is nearest is told by what no step held up, and no size far off, decides alone. A candidate
+    # is brought to its own rows' level first, or the one that says too little would be rewarded.
     judged_by = MAPE if criterion == MEAN else criterion
     errors: dict[str, float | None] = {}
     failed: dict[str, str] = {}
