@@ -130,7 +130,11 @@ def _last_token(fitted: LastTokenRegressor) -> Spec:
 
 def _step(fitted: StepRegressor) -> Spec:
     names = list(fitted.feature_names_in_)
-    return {"kind": "step", "coefficients": fitted.coef_, "columns": [names.index(name) for name in COLUMNS]}
+    return {
+        "kind": "step",
+        "coefficients": fitted.coefficients_,
+        "columns": [names.index(name) for name in COLUMNS],
+    }
 
 
 def _network(fitted: MLPRegressor) -> Spec:
