@@ -16,6 +16,7 @@ the subfolder that it had, and a new one gets a number that is free: no job writ
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -125,18 +126,54 @@ class SweepFolder:
             yield state
             path = self.path / STATE
             beside = path.with_suffix(".tmp")
-            beside.write_text(json.dumps(state), encoding="utf-8")
+            with beside.open("w", encoding="utf-8") as file:
+                json.dump(state, file)
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut leaves it empty under its name
             beside.replace(path)
 
     def _read(self) -> dict[str, Any]:
-        state: dict[str, Any] = {}
-        with suppress(OSError, ValueError):
-            state = json.loads((self.path / STATE).read_text(encoding="utf-8"))
+        state = _parsed(self.path / STATE)
+        if state is None:
+            state = {"folders": self._folders_again()}
         return {"folders": {}, **state, "command": {**_a_command(), **state.get("command", {})}}
+
+    def _folders_again(self) -> dict[str, str]:
+        """Work out from the jobs' own files which configuration has which subfolder: the state is lost."""
+        known = self.path.glob("*/.hydra/config.yaml")
+        pairs = ((_hash_of_file(path), path.parents[1].name) for path in sorted(known))
+        found = {key: name for key, name in pairs if key is not None}
+        if found:
+            log.warning(
+                f"{self.path / STATE} is missing or damaged: what has been done is read from the folders of "
+                f"{len(found)} jobs."
+            )
+        return found
 
 
 def _a_command() -> dict[str, Any]:
     return {"n_jobs": None, "swept": [], "started_at": time.time(), "jobs": {}, "planned": [], "lost": {}}
+
+
+def _parsed(path: Path) -> dict[str, Any] | None:
+    """Return the state that a file holds; None where it is not there, or not what was written."""
+    with suppress(OSError, ValueError, RecursionError, AttributeError, TypeError):
+        state = json.loads(path.read_text(encoding="utf-8"))
+        command = {**_a_command(), **state.get("command", {})}
+        blocks = [state.get("folders", {}), command["jobs"], command["lost"]]
+        if all(isinstance(block, dict) for block in blocks):
+            return dict(state)
+    return None
+
+
+def _hash_of_file(path: Path) -> str | None:
+    """Return the hash of the configuration that Hydra noted for a job; None where it cannot be read."""
+    from omegaconf import OmegaConf
+
+    with suppress(Exception):
+        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        return _hash(plain)
+    return None
 
 
 def _hash(config: Mapping[str, Any]) -> str:
