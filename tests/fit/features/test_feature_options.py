@@ -10,7 +10,8 @@ import pytest
 from llmlat.config import Config, FeaturesConfig, config_dir
 from llmlat.errors import ConfigError
 from llmlat.fit.fitting import build_pipeline, features_of, fit, predict
-from llmlat.records import BEFORE, COLUMNS, FACTS, KNOWN
+from llmlat.records import FACTS, KNOWN
+from llmlat.steps import with_contents
 
 RIDGE = {"_target_": "sklearn.linear_model.Ridge"}
 AFTER = [column.name for column in KNOWN.values() if not column.known_before_step]
@@ -23,7 +24,12 @@ QUICK = {
     "random_forest": ["regressor.n_estimators=5"],
     "xgboost": ["regressor.regressor.n_estimators=5"],
 }
-WANTS = {"context_bin": "context_length", "last_token": "previous_token_latency_ms", "auto": "is_prefill"}
+WANTS = {
+    "context_bin": "context_length",
+    "last_token": "previous_token_latency_ms",
+    "auto": "is_prefill",
+    "step": "layer_bytes",
+}
 """The column that a regressor asks for by its name."""
 
 
@@ -79,8 +85,10 @@ def varied(thesis_rows: pd.DataFrame) -> pd.DataFrame:
         engine=np.where(odd, "no_cache", "eager"),
         batch_size=batch,
         batch_context_tokens=batch * rows["context_length"],
+        padded_context_length=rows["context_length"],
+        **dict.fromkeys((column.name for column in FACTS if not column.is_text), 8.0),
         **telemetry,
-    )
+    ).pipe(with_contents)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -100,4 +108,4 @@ def test_every_option_is_fitted_by_every_regressor_that_it_suits(
     assert np.isfinite(predict(fitted, varied)).all()
     seen: Any = features_of(fitted)
     assert set(seen.left_out_) <= set(features.columns)
-    assert set(seen.inputs()) <= {column.name for column in (*COLUMNS, *FACTS, *BEFORE)}
+    assert set(seen.inputs()) <= set(KNOWN)
