@@ -226,6 +226,6 @@ def test_however_a_sweep_ends_no_process_stays(cli: SimpleNamespace, sweep: Argu
     if how == "ctrl-c":
         assert process.returncode == 130
         assert errors.splitlines()[-1] == (
-            f"interrupted: run the same command to resume, with hydra.sweep.dir=sweep"
+            "interrupted: run the same command to resume, with hydra.sweep.dir=sweep"
         )
     assert [read_outcome(cli.folder / "sweep" / name).status for name in "01"] == ["killed", "killed"]
