@@ -316,6 +316,15 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     return plain
 
 
+def noted(path: Path) -> dict[str, Any] | None:
+    """Return the resolved configuration of a job, from the file that Hydra left; None where it is damaged."""
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except Exception:  # a damaged file fails in any way
+        return None
+    return plain if isinstance(plain, dict) else None
+
+
 def as_given(overrides: Any) -> list[str]:
     """Return overrides as they were typed, interpolations too."""
     given: Any = OmegaConf.to_container(overrides, resolve=False)

@@ -168,12 +168,10 @@ def _parsed(path: Path) -> dict[str, Any] | None:
 
 def _hash_of_file(path: Path) -> str | None:
     """Return the hash of the configuration that Hydra noted for a job; None where it cannot be read."""
-    from omegaconf import OmegaConf
+    from llmlat.config import noted
 
-    with suppress(Exception):
-        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        return _hash(plain)
-    return None
+    plain = noted(path)
+    return None if plain is None else _hash(plain)
 
 
 def _hash(config: Mapping[str, Any]) -> str:
