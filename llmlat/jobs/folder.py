@@ -16,7 +16,6 @@ the subfolder that it had, and a new one gets a number that is free: no job writ
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from llmlat.files import read_object, write_json
 
 log = logging.getLogger(__name__)
 
@@ -124,13 +125,7 @@ class SweepFolder:
         with FileLock(self.path / KNOWLEDGE / "state.lock"):
             state = self._read()
             yield state
-            path = self.path / STATE
-            beside = path.with_suffix(".tmp")
-            with beside.open("w", encoding="utf-8") as file:
-                json.dump(state, file)
-                file.flush()
-                os.fsync(file.fileno())  # or a power cut leaves it empty under its name
-            beside.replace(path)
+            write_json(self.path / STATE, state)
 
     def _read(self) -> dict[str, Any]:
         state = _parsed(self.path / STATE)
@@ -158,7 +153,7 @@ def _a_command() -> dict[str, Any]:
 def _parsed(path: Path) -> dict[str, Any] | None:
     """Return the state that a file holds; None where it is not there, or not what was written."""
     with suppress(OSError, ValueError, RecursionError, AttributeError, TypeError):
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = read_object(path)
         command = {**_a_command(), **state.get("command", {})}
         blocks = [state.get("folders", {}), command["jobs"], command["lost"]]
         if all(isinstance(block, dict) for block in blocks):

@@ -17,12 +17,13 @@ RIDGE = {"_target_": "sklearn.linear_model.Ridge"}
 AFTER = [column.name for column in KNOWN.values() if not column.known_before_step]
 OPTIONS = sorted(path.stem for path in (config_dir() / "features").glob("*.yaml"))
 REGRESSORS = sorted({path.stem for path in (config_dir() / "regressor").glob("*.yaml")} - {"custom"})
+BOOSTED = "+regressor.boosted={_target_: llmlat.fit.regressors.BoostedRegressor, max_rounds: 5}"
 QUICK = {
-    "hybrid": ["regressor.n_folds=2", "+regressor.boosted.max_iter=5"],
+    "hybrid": ["regressor.n_folds=2", BOOSTED],
     "auto": ["regressor.cv=2", "~regressor.candidates.hybrid"],
-    "hist_gradient_boosting": ["regressor.regressor.max_iter=5"],
+    "hist_gradient_boosting": ["regressor.regressor.max_rounds=5"],
     "random_forest": ["regressor.n_estimators=5"],
-    "xgboost": ["regressor.regressor.n_estimators=5"],
+    "xgboost": ["regressor.regressor.max_rounds=5"],
 }
 WANTS = {
     "context_bin": "context_length",
