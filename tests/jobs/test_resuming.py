@@ -48,7 +48,7 @@ def test_jobs_over_a_table_that_has_changed_are_done_again(cli: SimpleNamespace)
     assert set(after["dataset_key"]).isdisjoint(before["dataset_key"])
 
 
-@pytest.mark.parametrize("state", ["", "[]", '{"folders": 5}', '{"command": {"jobs": 3}}'])
+@pytest.mark.parametrize("state", ["", '{"folders": 5}'])
 def test_a_sweep_whose_state_is_lost_does_nothing_twice(
     cli: SimpleNamespace, sweep: Arguments, state: str
 ) -> None:
