@@ -81,7 +81,7 @@ def artifacts(wandb: Any, metrics: Mapping[str, Any], folder: Path, dataset: Pat
     notes = {key: metrics[key] for key in ARTIFACT_NOTES if key in metrics}
     files_of = {
         ("dataset", str(metrics.get("dataset_key") or dataset)): _dataset_files(dataset),
-        ("predictor", experiment): _existing(folder, "predictor.json", "predictor.joblib"),
+        ("predictor", experiment): _existing(folder, "predictor.json"),
         ("report", experiment): _existing(folder, "report.html", "report.md", "figures/*", "metrics.json"),
     }
     for (kind, name), files in files_of.items():
