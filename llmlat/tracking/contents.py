@@ -124,10 +124,13 @@ class CappedTables:
         self._wandb = wandb
         self._limit = limit
         self.cuts: list[str] = []
+        self.narrowed: list[str] = []
 
     def contents(self, name: str, frame: "pd.DataFrame") -> tuple[dict[str, Any], dict[str, int]]:
         """Return a frame's table, and how many rows it holds of how many, for the summary."""
-        kept = tables.cap_rows(frame, self._limit)
+        kept = tables.cap_columns(tables.cap_rows(frame, self._limit))
+        if kept.shape[1] < frame.shape[1]:
+            self.narrowed.append(f"{kept.shape[1]} of {frame.shape[1]:,} columns of {name.replace('_', ' ')}")
         if len(kept) < len(frame):
             self.cuts.append(f"{len(kept):,} of {len(frame):,} {name.replace('_', ' ')}")
         table = wandb_table(self._wandb, tables.frame_table(kept))
