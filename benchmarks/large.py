@@ -29,10 +29,11 @@ from sklearn.preprocessing import StandardScaler
 from llmlat.config import SplitConfig, SplitName
 from llmlat.fit.large import Settings, Source, fit_large
 from llmlat.fit.large.fit import fit_part
-from llmlat.fit.large.parts import divide, groups_of
-from llmlat.fit.large.source import open_rows
+from llmlat.fit.large.parts import divide
 from llmlat.fit.regressors import PhysicsRegressor
 from llmlat.records import TARGET
+from llmlat.sources.parquet.groups import groups_of
+from llmlat.sources.parquet.source import open_rows
 
 TOKENS_A_REQUEST, ROWS_A_GROUP, GROUPS_A_FILE = 500, 250_000, 4
 FEW_FILES = 2

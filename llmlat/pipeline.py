@@ -144,8 +144,8 @@ def _check(config: Config) -> None:
     for key, n_rows in vars(config.large).items():
         if n_rows < 1:
             raise ConfigError(f"large.{key}={n_rows}: use a whole number of at least 1.")
-    if config.table.path is None and config.table != TableConfig():
-        raise ConfigError("table.path: it is not set, and other keys of table are; name the file.")
+    if config.table.path == "" or (config.table.path is None and config.table != TableConfig()):
+        raise ConfigError("table.path: it is not set, and a table is asked for; name the file.")
     if config.dataset is not None and config.table.path is not None:
         raise ConfigError("dataset: it is named beside table.path; name one of the two.")
     check_split(config.split)

@@ -117,6 +117,19 @@ TORCH = {"torch", "transformers", "bitsandbytes", "accelerate", "mistral_common"
             "llmlat.publish",
             {"llmlat.measure", "llmlat.tracking", "llmlat.pipeline", "sklearn", "wandb", *TORCH},
         ),
+        (
+            "llmlat.sources",
+            {
+                "llmlat.fit",
+                "llmlat.predict",
+                "llmlat.measure",
+                "llmlat.report",
+                "llmlat.tracking",
+                "llmlat.pipeline",
+                "sklearn",
+                *TORCH,
+            },
+        ),
         ("llmlat.records", {"llmlat"}),
         (
             "llmlat.dataset",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from llmlat.fit.large.source import Source
+from llmlat.sources.parquet.source import Source
 
 __all__ = ["Rows"]
 

@@ -12,16 +12,14 @@ import pyarrow.parquet as pq
 from llmlat.config import LargeConfig, SplitConfig, SplitName, TableConfig
 from llmlat.dataset import Dataset
 from llmlat.errors import ConfigError
-from llmlat.fit.large import Settings, Source
-from llmlat.fit.large.formulas import NAN, formula_sql
-from llmlat.fit.large.rows import name, number, text
-from llmlat.fit.large.sample import sample
-from llmlat.fit.large.source import open_rows
 from llmlat.formulas.formula import parse
+from llmlat.formulas.sql import NAN, formula_sql, name, number, text
 from llmlat.provenance import facts
 from llmlat.records import BEFORE, COLUMNS, PROMPT, REQUEST, TARGET
 from llmlat.sources import Rows
 from llmlat.sources.datasets import about_datasets
+from llmlat.sources.parquet.groups import sample
+from llmlat.sources.parquet.source import Source, open_rows
 from llmlat.sources.table import MS_PER, mapped, rows_of_frame
 from llmlat.sources.table_file import peek, table_files
 from llmlat.steps import previous_latency
@@ -125,5 +123,5 @@ def _sql(formula: str, own: Mapping[str, str], texts: Sequence[str]) -> str:
 
 
 def _some(source: Source, n_rows: int, seed: int) -> pd.DataFrame:
-    with open_rows(source, Settings.memory_mb) as counted:
+    with open_rows(source) as counted:
         return sample(counted, n_rows, seed).frame

@@ -31,7 +31,7 @@ from llmlat.records import (
 from llmlat.sources import Rows
 from llmlat.sources.csv_file import numbers_where_they_are
 from llmlat.sources.table_file import is_parquet, key_of_table, peek, read_table
-from llmlat.sources.table_types import milliseconds, texts
+from llmlat.sources.table_types import NEITHER, milliseconds, texts
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,10 @@ def known_columns(table: TableConfig) -> dict[str, Column]:
     ------
     ConfigError, DatasetError
     """
-    rows = peek(table) if is_parquet(table) else read_table(table)
-    _check(table, rows)
+    rows = peek(table)
+    _check(table, rows)  # before all of a large file is read
+    if not is_parquet(table):
+        rows = read_table(table)
     # Their types are those of the rows that are kept.
     with suppress(ConfigError):
         rows = _kept(table, rows)
@@ -208,6 +210,8 @@ def _check(table: TableConfig, rows: pd.DataFrame) -> None:
         raise ConfigError(f"table.latency: name the column to predict; there are {', '.join(rows.columns)}.")
     for key, names in (("latency", [table.latency]), ("group", table.group)):
         for name in names:
+            if name in rows.attrs.get(NEITHER, []):
+                raise ConfigError(f"table.{key}={name}: it holds neither numbers nor texts; name another.")
             if name not in rows:
                 raise ConfigError(f"table.{key}={name}: no such column; there are {', '.join(rows.columns)}.")
 
@@ -296,9 +300,16 @@ def _groups(table: TableConfig, rows: pd.DataFrame, notices: list[str]) -> tuple
         log.warning(notices[-1])
         number = np.arange(len(rows))
         return number, number.astype(str)
-    grouped = rows.groupby(list(table.group), sort=True, dropna=False)
-    names = rows[list(table.group)].apply(texts).agg(" ".join, axis=1)
-    return grouped.ngroup().to_numpy(), names.to_numpy()
+    number = rows.groupby(list(table.group), sort=True, dropna=False).ngroup().to_numpy()
+    firsts = np.unique(number, return_index=True)[1]
+    names = pd.Series("", range(len(firsts)), dtype=object)
+    for column in table.group:
+        names += " " + texts(rows[column].iloc[firsts]).to_numpy()
+    names = names.str.strip()
+    # Two groups are two, whatever their names are put together to.
+    is_twice = names.duplicated(keep=False)
+    names[is_twice] += " (" + names.index[is_twice].astype(str) + ")"
+    return number, names.to_numpy()[number]
 
 
 def _with_places(rows: pd.DataFrame, table: TableConfig) -> pd.DataFrame:

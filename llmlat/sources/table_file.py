@@ -1,5 +1,6 @@
 """A table's file: CSV or parquet, read whole or looked at."""
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict
@@ -15,6 +16,9 @@ from llmlat.sources.csv_file import check_names, read_csv
 from llmlat.sources.table_types import settled
 
 N_PEEKED = 1000
+
+Stamp = tuple[Path, int, int]
+"""A file, and its time and size: what is read again where they change."""
 
 
 def table_files(table: TableConfig) -> list[Path]:
@@ -54,7 +58,8 @@ def read_table(table: TableConfig, n_rows: int | None = None) -> pd.DataFrame:
     """
     path = Path(str(table.path))
     try:
-        rows = _read(path, table_files(table), is_parquet(table), n_rows)
+        stamps = tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in table_files(table))
+        rows = (_read_once if n_rows is None else _read)(path, stamps, is_parquet(table), n_rows)
     except DatasetError:
         raise
     except FileNotFoundError as error:
@@ -67,12 +72,31 @@ def read_table(table: TableConfig, n_rows: int | None = None) -> pd.DataFrame:
         ) from error
     if rows.empty:
         raise DatasetError(f"table.path={path}: it holds no rows.")
+    return rows
+
+
+def _read(path: Path, stamps: tuple[Stamp, ...], is_parquet: bool, n_rows: int | None) -> pd.DataFrame:
+    files = [file for file, *_ in stamps]
+    if not is_parquet:
+        rows = pd.concat([read_csv(file, n_rows) for file in files], ignore_index=True)[:n_rows]
+        return settled(rows.rename(columns=str))
+    read = scanned(path, files)
+    rows = (read.to_table() if n_rows is None else read.head(n_rows)).to_pandas()
     return settled(rows.rename(columns=str))
 
 
-def _read(path: Path, files: list[Path], is_parquet: bool, n_rows: int | None) -> pd.DataFrame:
-    if not is_parquet:
-        return pd.concat([read_csv(file, n_rows) for file in files], ignore_index=True)[:n_rows]
+_read_once = functools.lru_cache(maxsize=1)(_read)
+"""Read once for checking, fitting, and the jobs of a sweep that follow each other over it."""
+
+
+def scanned(path: Path, files: list[Path]) -> pyarrow.dataset.Dataset:
+    """Return parquet files as pyarrow has them, unread.
+
+    Raises
+    ------
+    ValueError
+        Where two columns have one name.
+    """
     # Folders may say a column in their names, as in model=llama/tp=2/part-0.parquet.
     rows = pyarrow.dataset.dataset(
         [str(file) for file in files],
@@ -81,8 +105,7 @@ def _read(path: Path, files: list[Path], is_parquet: bool, n_rows: int | None) -
         partition_base_dir=str(path) if path.is_dir() else None,
     )
     check_names(rows.schema.names)
-    read: pd.DataFrame = (rows.to_table() if n_rows is None else rows.head(n_rows)).to_pandas()
-    return read
+    return rows
 
 
 def key_of_table(table: TableConfig) -> str:

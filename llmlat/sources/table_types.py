@@ -6,17 +6,25 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+NEITHER = "neither"
+"""The attribute of a table's frame that names the columns which are neither numbers nor texts."""
+
+MISSING_TEXT = "nan"
+
 
 def settled(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows whose columns are numbers or texts, and whose others are left out.
 
     Categories become what they are categories of, decimals floating point, moments nanoseconds since 1970.
-    Durations stay: they know their unit. Lists, structures and bytes can be no feature.
+    Durations stay: they know their unit. A text that is missing is `nan`, as predictor files and SQL spell
+    it: what compares, sorts or counts texts later meets nothing else. Lists, structures and bytes can be no
+    feature; `attrs` names them.
     """
     found = {str(name): _settled(rows[name]) for name in rows.columns}
-    return pd.DataFrame(
-        {name: column for name, column in found.items() if column is not None}, index=rows.index
-    )
+    kept = {name: column for name, column in found.items() if column is not None}
+    settled_rows = pd.DataFrame(kept, index=rows.index)
+    settled_rows.attrs[NEITHER] = [name for name in found if name not in kept]
+    return settled_rows
 
 
 def _settled(column: pd.Series) -> pd.Series | None:
@@ -27,16 +35,22 @@ def _settled(column: pd.Series) -> pd.Series | None:
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return _nanoseconds(column)
     if column.dtype != object:
-        return column
+        return _all_told(column) if pd.api.types.is_string_dtype(column.dtype) else column
     first = next(iter(column.dropna()), None)
     if isinstance(first, decimal.Decimal):
         return column.astype("float64")
-    if first is None or isinstance(first, str | bool | int | float):
+    if first is None or isinstance(first, bool | int | float):
         return column
+    if isinstance(first, str):
+        return _all_told(column)
     try:
         return _nanoseconds(pd.to_datetime(column)) if hasattr(first, "isoformat") else None
     except (TypeError, ValueError):
         return None
+
+
+def _all_told(column: pd.Series) -> pd.Series:
+    return column.fillna(MISSING_TEXT) if column.hasnans else column
 
 
 def _nanoseconds(moments: pd.Series) -> pd.Series:
@@ -53,4 +67,4 @@ def milliseconds(durations: pd.Series) -> Any:
 
 def texts(column: pd.Series, missing: str = "not told") -> pd.Series:
     """Return a column as texts, and a word where there is nothing: pandas 3 would keep NaN."""
-    return column.astype("string").fillna(missing).astype(object)
+    return column.astype("string").fillna(missing).replace(MISSING_TEXT, missing).astype(object)

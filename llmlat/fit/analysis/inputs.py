@@ -105,7 +105,9 @@ def shuffled(fitted: Pipeline, test: pd.DataFrame) -> dict[str, dict[str, Any]]:
     varying = [name for name in input_columns(fitted) if rows[name].nunique(dropna=False) > 1]
     for group, names in _groups_of(varying).items():
         order = np.concatenate([generator.permutation(len(rows)) for _ in range(N_SHUFFLES)])
-        mixed = repeated.assign(**{name: rows[name].to_numpy()[order] for name in names})
+        mixed = repeated.copy()
+        for name in names:
+            mixed[name] = rows[name].to_numpy()[order]
         # All shuffles are asked at once: for a line, most of a prediction is the asking.
         predicted = predict(fitted, mixed).reshape(N_SHUFFLES, len(rows))
         more = [float(miss) - before for miss in np.abs(predicted - measured).mean(axis=1)]
@@ -168,7 +170,8 @@ def _slope(fitted: Pipeline, rows: pd.DataFrame, before: Milliseconds, name: str
     if name in MOVE_WITH_CONTEXT:
         moved = _at_context(rows, _numbers(rows["context_length"])[order])
     else:
-        moved = rows.assign(**{name: _numbers(rows[name])[order]})
+        moved = rows.copy()  # assign() has no place for a column named self
+        moved[name] = _numbers(rows[name])[order]
     change = np.nan_to_num(_numbers(moved[name]) - _numbers(rows[name]))
     squares = float(change @ change)
     return float(change @ (predict(fitted, moved) - before)) / squares if squares else 0.0

@@ -5,6 +5,6 @@ fitted on whole requests drawn at random, and says so. Test rows are predicted i
 """
 
 from llmlat.fit.large.fit import LargeFit, Settings, fit_large
-from llmlat.fit.large.source import Source
+from llmlat.sources.parquet.source import Source
 
 __all__ = ["LargeFit", "Settings", "Source", "fit_large"]

@@ -8,9 +8,9 @@ import pandas as pd
 from sklearn.base import clone
 
 from llmlat.errors import ConfigError
-from llmlat.fit.large.formulas import NAN, formula_sql, number_sql, text_sql
-from llmlat.fit.large.rows import Part, name, number, text
 from llmlat.fit.large.score import median
+from llmlat.formulas.sql import NAN, formula_sql, name, number, number_sql, text, text_sql
+from llmlat.sources.parquet.database import Part
 
 
 class Range(NamedTuple):

@@ -1,6 +1,6 @@
 """Fits and tests on rows that are never loaded whole: the one place that knows the order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,17 +11,19 @@ from sklearn.pipeline import Pipeline
 from llmlat.config import SplitConfig
 from llmlat.errors import ConfigError, one_line
 from llmlat.fit.evaluate import Milliseconds
+from llmlat.fit.fitting import fit_as_asked
 from llmlat.fit.large.features import extremes, learn_features
 from llmlat.fit.large.moments import sums
 from llmlat.fit.large.parts import divide
 from llmlat.fit.large.ridge import fit_ridge, is_ridge
-from llmlat.fit.large.rows import Part, number
-from llmlat.fit.large.sample import fit_sample, sample
 from llmlat.fit.large.score import error_block, median, predict_part
-from llmlat.fit.large.source import Source, open_rows
 from llmlat.fit.large.summary import Summary, summarise
 from llmlat.fit.threads import one_thread
+from llmlat.formulas.sql import number
 from llmlat.records import TARGET
+from llmlat.sources.parquet.database import GROUP, Part
+from llmlat.sources.parquet.groups import Sample, sample
+from llmlat.sources.parquet.source import MEMORY_MB, Source, open_rows
 
 EXACT = "exact"
 N_SOME = 100
@@ -48,7 +50,7 @@ class Settings:
     split: SplitConfig
     sample_rows: int = 1_000_000
     shown_rows: int = 10_000
-    memory_mb: int = 128
+    memory_mb: int = MEMORY_MB
     threads: int | None = None
 
 
@@ -143,6 +145,21 @@ def fit_part(train: Part, pipeline: Pipeline, settings: Settings) -> tuple[Pipel
         fitted, near, how = _fit_exactly(train.worked("worked", columns), pipeline[1:], settings)
         return Pipeline([("features", table), *fitted.steps]), near, how
     return _fit_exactly(train, pipeline, settings)
+
+
+def fit_sample(pipeline: Pipeline, drawn: Sample, columns: Sequence[str]) -> Pipeline:
+    """Return a copy of the pipeline, fitted on a sample.
+
+    Raises
+    ------
+    ConfigError
+        Where the regressor cannot be fitted on it.
+    """
+    rows = drawn.frame
+    try:
+        return fit_as_asked(pipeline, rows[list(columns)], rows[TARGET].to_numpy(), rows[GROUP].to_numpy())
+    except ValueError as error:
+        raise ConfigError(f"regressor: cannot be fitted on these rows ({one_line(error)}).") from error
 
 
 def _fit_exactly(work: Part, pipeline: Pipeline, settings: Settings) -> tuple[Pipeline, Summary, str]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from llmlat.fit.large.rows import Part, name, number
 from llmlat.fit.large.summary import Summary
+from llmlat.formulas.sql import name, number
 from llmlat.records import TARGET
+from llmlat.sources.parquet.database import Part
 
 Floats = npt.NDArray[np.float64]
 

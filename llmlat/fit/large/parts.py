@@ -1,4 +1,4 @@
-"""How rows that are never loaded are divided between fitting and testing, and how whole requests are drawn.
+"""How rows that are never loaded are divided between fitting and testing.
 
 Only the requests' ids are held in memory, some 30 bytes each. A split by request is the draw that
 `llmlat.fit.split` makes of rows in memory, request for request. A random split is a draw of its own: each
@@ -7,44 +7,21 @@ row's place is hashed together with its request's number, drawn from the seed, s
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import ShuffleSplit
 
 from llmlat.config import SplitConfig, SplitName
-from llmlat.errors import ConfigError, DatasetError
-from llmlat.fit.large.rows import GROUP, POSITION, Part
+from llmlat.errors import ConfigError
 from llmlat.fit.split import check_split
+from llmlat.sources.parquet.database import GROUP, POSITION, Part
+from llmlat.sources.parquet.groups import Groups, groups_of
 
 DRAWN_WHOLE = ("by_request", "by_prompt")
 """Splits that hold out all rows that share the source's `group`."""
 
 _BITS_32 = 2**32
-
-
-@dataclass(frozen=True)
-class Groups:
-    """The requests of a part.
-
-    Attributes
-    ----------
-    ids : ndarray, shape (n_groups,)
-        In order.
-    sizes : ndarray of int64, shape (n_groups,)
-        Rows of each.
-    """
-
-    ids: npt.NDArray[Any]
-    sizes: npt.NDArray[np.int64]
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of all of them."""
-        return int(self.sizes.sum())
 
 
 def divide(counted: Part, split: SplitConfig) -> tuple[Groups, Part, Part]:
@@ -89,29 +66,6 @@ def _count_test_groups(n_groups: int, split: SplitConfig) -> int:
             "measure more, or change the share."
         )
     return n_test
-
-
-def groups_of(part: Part) -> Groups:
-    """Return the requests of a part, in the order of their ids.
-
-    Raises
-    ------
-    DatasetError
-        Where rows belong to none, or there are none.
-    """
-    counted = part.database.frame(f"SELECT {GROUP} AS id, count(*) AS size FROM {part.view} GROUP BY {GROUP}")
-    if counted["id"].isna().any():
-        raise DatasetError("large data: some rows belong to no request (the group is empty); leave them out.")
-    counted = counted.sort_values("id", ignore_index=True)
-    return Groups(counted["id"].to_numpy(), counted["size"].to_numpy(dtype=np.int64))
-
-
-def draw_groups(groups: Groups, n_rows: int, seed: int) -> Groups:
-    """Return whole requests, drawn at random until they hold so many rows; at least one, at most all."""
-    order = np.random.RandomState(seed).permutation(len(groups.ids))
-    reached = np.cumsum(groups.sizes[order])
-    drawn = np.sort(order[: int(np.searchsorted(reached, n_rows)) + 1])
-    return Groups(groups.ids[drawn], groups.sizes[drawn])
 
 
 def _hashed(counted: Part) -> str:

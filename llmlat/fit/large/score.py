@@ -13,8 +13,9 @@ import pandas as pd
 
 from llmlat.errors import ConfigError
 from llmlat.fit.evaluate import Milliseconds
-from llmlat.fit.large.rows import Database, Part, number
+from llmlat.formulas.sql import number
 from llmlat.records import TARGET
+from llmlat.sources.parquet.database import Database, Part
 
 TESTED = "tested"
 MEASURED, PREDICTED = "measured_ms", "predicted_ms"

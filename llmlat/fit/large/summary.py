@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from llmlat.errors import DatasetError
-from llmlat.fit.large.rows import Part, name
+from llmlat.formulas.sql import name
 from llmlat.records import TARGET
+from llmlat.sources.parquet.database import Part
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from large_rows import FEATURES, Opened, Stored
 
-from llmlat.fit.large.rows import Part
-from llmlat.fit.large.source import Source, open_rows
+from llmlat.sources.parquet.database import Part
+from llmlat.sources.parquet.source import Source, open_rows
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 import numpy as np
 import pandas as pd
 
-from llmlat.fit.large.rows import Part
-from llmlat.fit.large.source import Source
+from llmlat.sources.parquet.database import Part
+from llmlat.sources.parquet.source import Source
 
 FEATURES = ("prompt_tokens", "context_length", "batch_size")
 

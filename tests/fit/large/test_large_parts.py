@@ -4,9 +4,10 @@ from large_rows import Opened, noisy_rows
 
 from llmlat.config import SplitConfig, SplitName
 from llmlat.errors import ConfigError, DatasetError
-from llmlat.fit.large.parts import Groups, divide, draw_groups
-from llmlat.fit.large.rows import GROUP, POSITION, Part
+from llmlat.fit.large.parts import divide
 from llmlat.fit.split import split_rows
+from llmlat.sources.parquet.database import GROUP, POSITION, Part
+from llmlat.sources.parquet.groups import Groups, draw_groups
 
 BY_REQUEST = SplitConfig(SplitName.by_request, 0.25, 42)
 RANDOM = SplitConfig(SplitName.random, 0.25, 42)

@@ -8,7 +8,7 @@ from large_rows import Opened, noisy_rows
 
 from llmlat.fit.evaluate import error_block
 from llmlat.fit.large import score
-from llmlat.fit.large.rows import number
+from llmlat.formulas.sql import number
 
 GENERATOR = np.random.default_rng(3)
 
@@ -75,7 +75,7 @@ def test_rows_that_do_not_vary_have_no_r2(opened: Opened) -> None:
 
 
 def test_many_batches_are_one_part(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmlat.fit.large import rows as room
+    from llmlat.sources.parquet import database as room
 
     monkeypatch.setattr(room, "VECTORS_A_BATCH", 1)
     rows = noisy_rows(300)

@@ -8,7 +8,7 @@ import pytest
 from large_rows import Stored, noisy_rows
 
 from llmlat.errors import ConfigError, DatasetError
-from llmlat.fit.large.source import Source, open_rows
+from llmlat.sources.parquet.source import Source, open_rows
 from llmlat.steps import one_row_a_step
 
 

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from llmlat.errors import ConfigError
-from llmlat.fit.large.rows import name, number, text
 from llmlat.formulas.formula import FormulaError, parse_tree
 
 NAN = "'nan'::DOUBLE"
@@ -33,6 +32,21 @@ _FUNCTIONS = {
     "maximum": "greatest({}, {})",  # NaN is the greatest
     "minimum": f"CASE WHEN isnan({{0}}) OR isnan({{1}}) THEN {NAN} ELSE least({{0}}, {{1}}) END",
 }
+
+
+def name(column: str) -> str:
+    """Return a column's name as SQL."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """Return a text as SQL."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def number(value: float) -> str:
+    """Return a number as SQL: with an exponent, since without one it would be a decimal of few digits."""
+    return f"{value:.17e}"
 
 
 def number_sql(column: str) -> str:

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from llmlat.errors import ConfigError, DatasetError
-from llmlat.fit.large.rows import GROUP, POSITION, Database, Part, name, text
+from llmlat.formulas.sql import name, text
 from llmlat.records import TARGET
+from llmlat.sources.parquet.database import GROUP, POSITION, Database, Part
+
+MEMORY_MB = 128
+"""What DuckDB may hold, unless told; Python and its libraries take some 300 MB besides."""
 
 _SEQUENCE = "_sequence"
 
@@ -59,7 +63,7 @@ class Source:
 
 
 @contextmanager
-def open_rows(source: Source, memory_mb: int, threads: int | None = None) -> Iterator[Part]:
+def open_rows(source: Source, memory_mb: int = MEMORY_MB, threads: int | None = None) -> Iterator[Part]:
     """Open a source, and yield the rows that count.
 
     Parameters

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from llmlat.errors import ConfigError
-from llmlat.fit.large.formulas import formula_sql
+from llmlat.formulas.sql import formula_sql
 
 VALUES = pd.DataFrame(
     {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from llmlat.errors import DatasetError
+from llmlat.formulas.sql import name
 from llmlat.records import TARGET
 
 if TYPE_CHECKING:
@@ -126,18 +127,3 @@ def _as_dataset_error() -> Iterator[None]:
     except duckdb.Error as error:
         # The first line says what is wrong; the others quote the query.
         raise DatasetError(str(error).splitlines()[0]) from error
-
-
-def name(column: str) -> str:
-    """Return a column's name as SQL."""
-    return '"' + column.replace('"', '""') + '"'
-
-
-def text(value: str) -> str:
-    """Return a text as SQL."""
-    return "'" + str(value).replace("'", "''") + "'"
-
-
-def number(value: float) -> str:
-    """Return a number as SQL: with an exponent, since without one it would be a decimal of few digits."""
-    return f"{value:.17e}"
