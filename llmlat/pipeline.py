@@ -8,8 +8,9 @@ from typing import Any
 
 from llmlat import report, tracking
 from llmlat.config import Config, ContestantConfig, FeaturesConfig, Flagged, SplitName, TableConfig
-from llmlat.dataset import Dataset, write_frame, write_json
+from llmlat.dataset import Dataset, write_frame
 from llmlat.errors import ConfigError, MissingExtraError
+from llmlat.files import write_json
 from llmlat.fit.arena import Contestant, compete
 from llmlat.fit.export import write_predictor
 from llmlat.fit.fitting import build_pipeline
