@@ -13,7 +13,7 @@ from llmlat.errors import ConfigError, MissingExtraError
 from llmlat.files import write_json
 from llmlat.fit.arena import Contestant, compete
 from llmlat.fit.export import write_predictor
-from llmlat.fit.fitting import build_pipeline
+from llmlat.fit.fitting import build_pipeline, input_columns
 from llmlat.fit.floor import beside_floor
 from llmlat.fit.large import Settings, fit_large
 from llmlat.fit.large.whole import of_all_rows
@@ -65,7 +65,9 @@ def run(
     contestants = [
         _contestant(name, one, known, config.table) for name, one in config.arena.contestants.items()
     ]
-    read = _plan_reading(config, resolved, folder)
+    pipelines = [unfitted, *(one.pipeline for one in contestants if not isinstance(one.pipeline, str))]
+    wanted = {name for one in pipelines for name in input_columns(one)} | {str(config.split.column)}
+    read = _plan_reading(config, resolved, folder, wanted)
     with tracking.start(config.tracking, resolved, folder) as tracker:
         rows = read(tracker)
         tracker.log_provenance(rows.about)
@@ -152,10 +154,10 @@ def _check(config: Config) -> None:
     check_split(config.split)
 
 
-def _plan_reading(config: Config, resolved: dict[str, Any], folder: Path) -> Read:
+def _plan_reading(config: Config, resolved: dict[str, Any], folder: Path, wanted: set[str]) -> Read:
     """Find out what is wrong before anything is tracked or loaded; return what leads to the rows."""
     if config.table.path is not None:
-        return lambda tracker: _read_table(config)
+        return lambda tracker: _read_table(config, wanted)
     if config.dataset is not None:
         named = _named(config.dataset)
         return lambda tracker: _read_datasets(config, named)
@@ -184,9 +186,9 @@ def _read_datasets(config: Config, datasets: list[Dataset]) -> Rows:
     return rows_of(datasets, config.name, wants_contrast=config.reference is not None)
 
 
-def _read_table(config: Config) -> Rows:
+def _read_table(config: Config, wanted: set[str]) -> Rows:
     if is_parquet(config.table) and n_rows_of(table_files(config.table)) >= config.large.rows:
-        return large_table(config.table, config.name, config.split, config.large)
+        return large_table(config.table, config.name, config.split, config.large, wanted)
     return rows_of_table(config.table, config.name)
 
 

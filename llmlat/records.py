@@ -54,6 +54,11 @@ class Column:
         """Whether its values are texts, and not numbers."""
         return bool(pa.types.is_string(self.dtype))
 
+    @property
+    def is_truth(self) -> bool:
+        """Whether it is true or false: 1 or 0 as a feature."""
+        return bool(pa.types.is_boolean(self.dtype))
+
 
 # Why a row is doubtful: the words that its `flags` are made of.
 FLAGS = {

@@ -21,6 +21,9 @@ STEP = ["session_id", "request_id", "completed_at_ns"]
 def one_row_a_step(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the row of each step's longest sequence, which decides how long the step takes.
 
+    Of several tokens of one sequence, as in a chunk from a server, the first stands for the step: it tells
+    whether the prompt was worked on, and what there was to attend to.
+
     Parameters
     ----------
     rows : DataFrame
@@ -31,9 +34,10 @@ def one_row_a_step(rows: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         In the same order; the same rows where every step generated one token.
     """
-    longest_first = rows.sort_values("context_length", ascending=False, kind="stable")
-    kept = longest_first.drop_duplicates(STEP).index.sort_values()
-    return rows.loc[kept].reset_index(drop=True)
+    order = np.lexsort((-rows["context_length"].to_numpy(), rows["token_index"].to_numpy()))
+    kept = rows.iloc[order].drop_duplicates(STEP).index.sort_values()
+    steps: pd.DataFrame = rows.loc[kept].reset_index(drop=True)
+    return steps
 
 
 def previous_latency(rows: pd.DataFrame) -> pd.Series:

@@ -217,6 +217,12 @@ def _rehearse(pipeline: Pipeline, known: Mapping[str, Column], regressor: Mappin
         raise ConfigError(f"features.derived: {error}.") from error
     except Exception as error:
         _check_extra(str(regressor.get("_target_")), error)
+        by, columns = regressor.get("by"), features_of(pipeline).columns
+        if isinstance(by, str) and by not in columns:
+            raise ConfigError(
+                f"regressor.by={by}: it is none of the features, which are {', '.join(columns)}; use "
+                "regressor.by=null for one choice for all rows, or name one of them."
+            ) from error
         raise ConfigError(
             f"regressor._target_={_spelled(regressor)}: fails on {N_REHEARSAL_ROWS} made-up rows "
             f"({one_line(error)}); mend its hyperparameters, or choose features that it can be fitted on."
@@ -242,5 +248,7 @@ def _made_up_rows(inputs: list[str], known: Mapping[str, Column]) -> pd.DataFram
     for name in inputs:
         if known[name].is_text:
             rows[name] = np.where(rows[name] % 2, "one", "another")
+        elif known[name].is_truth:
+            rows[name] = rows[name] % 2
     rows[TARGET] = generator.uniform(1, 2, len(rows))
     return rows.assign(**{REQUEST: np.arange(len(rows)) % N_REHEARSAL_GROUPS})

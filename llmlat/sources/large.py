@@ -1,6 +1,6 @@
 """Rows too many to be loaded: where they lie, to be fitted there, and some whole requests to look at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -9,19 +9,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmlat.config import LargeConfig, SplitConfig, SplitName, TableConfig
+from llmlat.config import LargeConfig, SplitConfig, SplitName, TableConfig, TimeUnit
 from llmlat.dataset import Dataset
 from llmlat.errors import ConfigError
-from llmlat.formulas.formula import parse
-from llmlat.formulas.sql import NAN, formula_sql, name, number, text
+from llmlat.formulas.sql import NAN, formula_sql, name, number, text, text_sql
 from llmlat.provenance import facts
-from llmlat.records import BEFORE, COLUMNS, PROMPT, REQUEST, TARGET
+from llmlat.records import BEFORE, COLUMNS, DECODE, KNOWN, PREFILL, PROMPT, REQUEST, TARGET
 from llmlat.sources import Rows
 from llmlat.sources.datasets import about_datasets
 from llmlat.sources.parquet.groups import sample
 from llmlat.sources.parquet.source import Source, open_rows
-from llmlat.sources.table import MS_PER, mapped, rows_of_frame
-from llmlat.sources.table_file import peek, table_files
+from llmlat.sources.table import IS_PREFILL, MS_PER, PLAIN, mapped, parse_as, rows_of_frame
+from llmlat.sources.table_file import peek, scanned, table_files
+from llmlat.sources.table_types import settled
 from llmlat.steps import previous_latency
 
 
@@ -66,6 +66,8 @@ def large_dataset(
         group=PROMPT if split.name is SplitName.by_prompt else REQUEST,
         where="NOT is_warmup AND flags = ''" if excludes_flagged else "NOT is_warmup",
         sequence="sequence_index",
+        chunk="tokens_in_chunk",
+        step="session_id, request_id, completed_at_ns",
     )
     frame = _some(source, large.sample_rows, split.seed)
     # All numbers come back as floating point; those that cannot be missing have the types of a dataset's.
@@ -79,8 +81,13 @@ def large_dataset(
     )
 
 
-def large_table(table: TableConfig, experiment: str, split: SplitConfig, large: LargeConfig) -> Rows:
+def large_table(
+    table: TableConfig, experiment: str, split: SplitConfig, large: LargeConfig, wanted: Collection[str]
+) -> Rows:
     """Return some whole groups of a table in parquet, beside where all of its rows lie.
+
+    Only columns that something asks for are read: `wanted` ones, those that the settings name, and those that
+    have a name of ours.
 
     Raises
     ------
@@ -91,35 +98,71 @@ def large_table(table: TableConfig, experiment: str, split: SplitConfig, large: 
     """
     if not table.group:
         raise ConfigError("table.group: none is named, and rows too many to load are drawn group by group.")
-    head = peek(table)
-    texts = [str(column) for column in head if not pd.api.types.is_numeric_dtype(head[column])]
-    own = {str(column): name(str(column)) for column in head}
-    ours = {
-        ours: name(theirs) if theirs in own else formula_sql(theirs, {}, texts)
-        for ours, theirs in mapped(table).items()
-    }
-    files = table_files(table)
+    head, files = peek(table), table_files(table)
+    schema = scanned(Path(str(table.path)), files).schema
+    took = schema.field(str(table.latency)).type
+    if pa.types.is_duration(took):
+        table = replace(table, unit=TimeUnit(took.unit))
+    texts = [str(column) for column in head if pd.api.types.is_string_dtype(head[column])]
+    asked = {*wanted, *KNOWN, str(table.latency), *table.group}
+    asked |= {part for text in mapped(table).values() for part in [text, *_names_in(text, head)]}
+    own = {column: _column_sql(column, schema.field(column).type) for column in head if column in asked}
+    own[str(table.latency)] = name(str(table.latency))
+    ours = {ours: _sql(theirs, own, texts) for ours, theirs in mapped(table).items()}
+    worked = {name: sql for name, sql in _worked({**own, **ours}).items() if name in wanted}
     kept = "TRUE" if table.where is None else f"{_sql(table.where, own, texts)} <> 0"
     source = Source(
         files=[str(path) for path in files],
-        inputs={**own, **ours},
+        inputs={**worked, **own, **ours},
         latency=f"{name(str(table.latency))} * {number(MS_PER[str(table.unit)])}",
-        group=name(table.group[0])
-        if len(table.group) == 1
-        else f"concat_ws(' ', {', '.join(map(name, table.group))})",
+        group=f"row({', '.join(_key_sql(column, schema.field(column).type) for column in table.group)})",
         position=None,
         where=kept,
     )
     frame = _some(source, large.sample_rows, split.seed)
-    rows = rows_of_frame(replace(table, where=None), frame[list(own)], experiment)
+    rows = rows_of_frame(replace(table, where=None), settled(frame[list(own)]), experiment)
     return replace(rows, described={**rows.described, "n_rows": n_rows_of(files)}, source=source)
 
 
 def _sql(formula: str, own: Mapping[str, str], texts: Sequence[str]) -> str:
-    if formula in own:
-        return own[formula]
-    parse(formula)
-    return formula_sql(formula, {}, texts)
+    return own[formula] if formula in own else formula_sql(formula, {}, texts)
+
+
+def _worked(told: Mapping[str, str]) -> dict[str, str]:
+    """Return what `rows_of_frame` fills in where a table does not tell; not a row's place in its group."""
+    plain = {n: text(v) if isinstance(v, str) else number(v) if v == v else NAN for n, v in PLAIN.items()}
+    worked = {**plain, **told}
+    if length := told.get("context_length") or told.get("prompt_tokens"):
+        worked = {"context_length": length, "prompt_tokens": length, **worked}
+        batch = f"({worked['context_length']}) * ({worked['batch_size']})"
+        worked = {
+            "padded_context_length": worked["context_length"],
+            "batch_context_tokens": batch,
+            **worked,
+        }
+    is_first = f"({told[IS_PREFILL]}) <> 0" if IS_PREFILL in told else "FALSE"
+    return {"phase": f"CASE WHEN {is_first} THEN {text(PREFILL)} ELSE {text(DECODE)} END", **worked}
+
+
+def _names_in(text: str, head: pd.DataFrame) -> Sequence[str]:
+    return () if text in head else parse_as("table.columns", text).names
+
+
+def _column_sql(column: str, kind: pa.DataType) -> str:
+    """Return a column as `settled` has it: moments in nanoseconds, durations in milliseconds."""
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return f"epoch_ns({name(column)}::TIMESTAMP)"
+    if pa.types.is_duration(kind):
+        return f"{name(column)} * {number(MS_PER[kind.unit])}"
+    return name(column)
+
+
+def _key_sql(column: str, kind: pa.DataType) -> str:
+    """Return a column as groups are told apart by it: a missing number or text is a value like others."""
+    if pa.types.is_floating(kind):
+        return f"CASE WHEN NOT isnan({name(column)}) THEN {name(column)} END"
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
+    return text_sql(column) if is_text else name(column)
 
 
 def _some(source: Source, n_rows: int, seed: int) -> pd.DataFrame:

@@ -31,7 +31,7 @@ from llmlat.records import (
 from llmlat.sources import Rows
 from llmlat.sources.csv_file import numbers_where_they_are
 from llmlat.sources.table_file import is_parquet, key_of_table, peek, read_table
-from llmlat.sources.table_types import NEITHER, milliseconds, texts
+from llmlat.sources.table_types import NEITHER, durations_in_ms, milliseconds, texts
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,7 @@ def known_columns(table: TableConfig) -> dict[str, Column]:
     """
     rows = peek(table)
     _check(table, rows)  # before all of a large file is read
-    if not is_parquet(table):
-        rows = read_table(table)
+    rows = durations_in_ms(rows if is_parquet(table) else read_table(table), str(table.latency))
     # Their types are those of the rows that are kept.
     with suppress(ConfigError):
         rows = _kept(table, rows)
@@ -94,9 +93,11 @@ def known_columns(table: TableConfig) -> dict[str, Column]:
         )
         for name in map(str, rows.columns)
     }
-    places = {name: KNOWN[name] for name in PLACES if name not in own}
-    if "context_length" not in {*ours, *own}:
-        places = {name: column for name, column in places.items() if "context" not in name}
+    lengths = {"context_length", "prompt_tokens"}
+    # Of the two lengths, one stands for the other.
+    places = {name: KNOWN[name] for name in (*PLACES, *lengths) if name not in own}
+    if not lengths & {*ours, *own}:
+        places = {name: places[name] for name in PLACES if name in places and "context" not in name}
     made = {name: KNOWN[name] for name in MADE if name != table.latency}
     return {**own, **{name: column for name, column in ours.items() if name not in own}, **places, **made}
 
@@ -122,7 +123,7 @@ def rows_of_table(table: TableConfig, experiment: str) -> Rows:
 def rows_of_frame(table: TableConfig, read: pd.DataFrame, experiment: str) -> Rows:
     """Return the rows of a table that has been read, or of a part of it; see `rows_of_table`."""
     _check(table, read)
-    rows = _kept(table, read)
+    rows = _kept(table, durations_in_ms(read, str(table.latency)))
     notices: list[str] = []
     _note_broken_numbers(table, rows, notices)
     filled = rows.assign(**{k: v for k, v in PLAIN.items() if k not in rows})
@@ -300,8 +301,8 @@ def _groups(table: TableConfig, rows: pd.DataFrame, notices: list[str]) -> tuple
         log.warning(notices[-1])
         number = np.arange(len(rows))
         return number, number.astype(str)
-    number = rows.groupby(list(table.group), sort=True, dropna=False).ngroup().to_numpy()
-    firsts = np.unique(number, return_index=True)[1]
+    of_group = rows.groupby(list(table.group), sort=True, dropna=False).ngroup().to_numpy()
+    firsts = np.unique(of_group, return_index=True)[1]
     names = pd.Series("", range(len(firsts)), dtype=object)
     for column in table.group:
         names += " " + texts(rows[column].iloc[firsts]).to_numpy()
@@ -309,7 +310,7 @@ def _groups(table: TableConfig, rows: pd.DataFrame, notices: list[str]) -> tuple
     # Two groups are two, whatever their names are put together to.
     is_twice = names.duplicated(keep=False)
     names[is_twice] += " (" + names.index[is_twice].astype(str) + ")"
-    return number, names.to_numpy()[number]
+    return of_group, names.to_numpy()[of_group]
 
 
 def _with_places(rows: pd.DataFrame, table: TableConfig) -> pd.DataFrame:

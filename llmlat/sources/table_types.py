@@ -39,7 +39,9 @@ def _settled(column: pd.Series) -> pd.Series | None:
     first = next(iter(column.dropna()), None)
     if isinstance(first, decimal.Decimal):
         return column.astype("float64")
-    if first is None or isinstance(first, bool | int | float):
+    if first is None:
+        return column.astype("float64")
+    if isinstance(first, bool | int | float):
         return column
     if isinstance(first, str):
         return _all_told(column)
@@ -58,6 +60,17 @@ def _nanoseconds(moments: pd.Series) -> pd.Series:
         moments = moments.dt.tz_convert("UTC").dt.tz_localize(None)
     whole = moments.astype("datetime64[ns]").astype("int64")
     return whole.astype("float64").mask(moments.isna()) if moments.isna().any() else whole
+
+
+def durations_in_ms(rows: pd.DataFrame, but: str) -> pd.DataFrame:
+    """Return rows whose durations, `but` one column's, are numbers of milliseconds."""
+    durations = [name for name in rows if pd.api.types.is_timedelta64_dtype(rows[name]) and name != but]
+    if not durations:
+        return rows
+    rows = rows.copy()
+    for name in durations:
+        rows[name] = milliseconds(rows[name])
+    return rows
 
 
 def milliseconds(durations: pd.Series) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from llmlat.fit.uncertainty.bootstrap import draws_of, interval, resampled
+from llmlat.fit.uncertainty.bootstrap import bundles, draws_of, interval, resampled
 from llmlat.records import DECODE, TARGET
 
 N_RESAMPLES = 2000
@@ -146,8 +146,7 @@ def _bootstrap(rows: pd.DataFrame, columns: list[str], seed: int) -> list[Slope]
     design = np.column_stack([np.ones(len(rows)), centred, *_newness(rows)])
     if np.linalg.matrix_rank(design) < design.shape[1]:
         return None
-    _, of_group = np.unique(rows["request_id"].to_numpy(), return_inverse=True)
-    n_groups = int(of_group.max()) + 1
+    of_group, n_groups = bundles(rows["request_id"])
     draws = np.vstack([np.ones(n_groups), draws_of(n_groups, seed, N_RESAMPLES)])
     fitted = resampled(design, rows[TARGET].to_numpy(), of_group, draws)[:, 1 : 1 + len(columns)]
     return [Slope(float(drawn[0]), *interval(drawn[1:], n_groups)) for drawn in fitted.T]

@@ -103,7 +103,10 @@ def shuffled(fitted: Pipeline, test: pd.DataFrame) -> dict[str, dict[str, Any]]:
     generator = np.random.default_rng(0)
     found = {}
     varying = [name for name in input_columns(fitted) if rows[name].nunique(dropna=False) > 1]
-    for group, names in _groups_of(varying).items():
+    groups = _groups_of(varying)
+    if _is_prompt_alone(rows) and (prompt := groups.pop("prompt length", [])):
+        groups = {"context length": [*prompt, *groups.pop("context length", [])], **groups}
+    for group, names in groups.items():
         order = np.concatenate([generator.permutation(len(rows)) for _ in range(N_SHUFFLES)])
         mixed = repeated.copy()
         for name in names:
@@ -167,7 +170,7 @@ def _moved(fitted: Pipeline, rows: pd.DataFrame) -> list[str]:
 def _slope(fitted: Pipeline, rows: pd.DataFrame, before: Milliseconds, name: str) -> float:
     """Return what one unit more of an input adds to the predictions `before`, on average."""
     order = np.random.default_rng(0).permutation(len(rows))
-    if name in MOVE_WITH_CONTEXT:
+    if name in MOVE_WITH_CONTEXT or (name == "prompt_tokens" and _is_prompt_alone(rows)):
         moved = _at_context(rows, _numbers(rows["context_length"])[order])
     else:
         moved = rows.copy()  # assign() has no place for a column named self
@@ -178,17 +181,30 @@ def _slope(fitted: Pipeline, rows: pd.DataFrame, before: Milliseconds, name: str
 
 
 def _at_length(rows: pd.DataFrame, length: float) -> pd.DataFrame:
-    """Return decode steps at one context length: a prompt ends before it, and the token's place follows."""
+    """Return decode steps at one context length: a prompt ends before it, and the token's place follows.
+
+    Where nothing but the prompt is attended to, as in somebody's table of prompts, that stays so.
+    """
     prompt = np.minimum(_numbers(rows["prompt_tokens"]), length - 1)
+    if _is_prompt_alone(rows):
+        return _at_context(rows, length)
     return _at_context(rows, length).assign(prompt_tokens=prompt, token_index=length - prompt)
 
 
 def _at_context(rows: pd.DataFrame, context: Any) -> pd.DataFrame:
     """Return rows at other context lengths, and all else that moves with it by construction."""
     sequences = _numbers(rows["batch_size"]) * _numbers(rows["num_beams"])
-    return rows.assign(
+    moved = rows.assign(
         context_length=context, padded_context_length=context, batch_context_tokens=sequences * context
     )
+    return moved.assign(prompt_tokens=context) if _is_prompt_alone(rows) else moved
+
+
+def _is_prompt_alone(rows: pd.DataFrame) -> bool:
+    """Whether nothing but the prompt is ever attended to, as in somebody's table of prompts."""
+    if not {"prompt_tokens", "context_length"} <= set(rows):
+        return False
+    return bool((_numbers(rows["prompt_tokens"]) == _numbers(rows["context_length"])).all())
 
 
 def _groups_of(inputs: list[str]) -> dict[str, list[str]]:

@@ -15,9 +15,26 @@ from llmlat.formulas.recipe import recipe_of
 
 Numbers = npt.NDArray[np.float64]
 
+MOST_TEXTS = 500
+"""A column of more texts names its rows, and each would be a feature."""
+
 
 class FeatureError(ValueError):
     """Rows that no features can be made of; the message names the column and counts the rows."""
+
+
+def check_texts(name: str, n_texts: int, n_rows: int) -> None:
+    """Refuse a feature of so many texts that it is a name.
+
+    Raises
+    ------
+    FeatureError
+    """
+    if n_texts > MOST_TEXTS:
+        raise FeatureError(
+            f"{name} holds {n_texts:,} different texts in {n_rows:,} rows, each of which would be a feature; "
+            f"leave it out, or put them into {MOST_TEXTS} kinds at most"
+        )
 
 
 class FeatureTable(TransformerMixin, BaseEstimator):
@@ -147,6 +164,7 @@ class FeatureTable(TransformerMixin, BaseEstimator):
     def _learn(self, name: str, values: npt.NDArray[Any]) -> None:
         if values.dtype == object:
             self.categories_[name] = sorted({str(value) for value in values})
+            check_texts(name, len(self.categories_[name]), len(values))
             if len(self.categories_[name]) == 1:
                 self.left_out_[name] = f"is {self.categories_[name][0]} in all {len(values)} rows"
             return

@@ -8,6 +8,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from llmlat.errors import ConfigError
+from llmlat.fit.features.table import FeatureError, check_texts
 from llmlat.fit.large.score import median
 from llmlat.formulas.sql import NAN, formula_sql, name, number, number_sql, text, text_sql
 from llmlat.sources.parquet.database import Part
@@ -45,6 +46,11 @@ def learn_features(part: Part, table: Any) -> tuple[Any, dict[str, str]]:
     worked = _worked(table, texts)
     n, ranges = _ranges(part, worked)
     fitted.categories_ = {column: values_of(part, column) for column in table.columns if column not in worked}
+    for column, values in fitted.categories_.items():
+        try:
+            check_texts(column, len(values), n)
+        except FeatureError as error:
+            raise ConfigError(f"features.columns: {error}.") from error
     fitted.medians_ = {column: _median(part, sql, ranges[column]) for column, sql in worked.items()}
     constant = {c: _constant_text(values, n) for c, values in fitted.categories_.items() if len(values) == 1}
     constant |= {c: _constant_number(found, n) for c, found in ranges.items() if found.is_constant}

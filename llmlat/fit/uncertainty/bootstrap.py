@@ -23,6 +23,10 @@ from llmlat.records import TARGET
 
 N_DRAWS = 1000
 MIN_GROUPS = 5
+MOST_GROUPS = 2000
+"""More groups are drawn in so many bundles, put together at random: intervals as wide, for less work."""
+MOST_FEATURES = 200
+"""Of more features than this, no coefficient's interval is worked out."""
 Numbers = npt.NDArray[np.float64]
 
 
@@ -49,8 +53,7 @@ def error_intervals(predictions: pd.DataFrame, group: str) -> dict[str, Any] | N
     """
     measured, predicted = predictions[TARGET].to_numpy(), predictions["predicted_ms"].to_numpy()
     miss = np.abs(measured - predicted)
-    _, of_group = np.unique(predictions[group].to_numpy(), return_inverse=True)
-    n_groups = int(of_group.max()) + 1
+    of_group, n_groups = bundles(predictions[group])
     if n_groups < MIN_GROUPS:
         return None
     relative = miss / np.maximum(np.abs(measured), np.finfo(np.float64).eps)
@@ -59,7 +62,8 @@ def error_intervals(predictions: pd.DataFrame, group: str) -> dict[str, Any] | N
     )
     n, absolute, squared, share = (draws_of(n_groups) @ sums).T
     drawn = {"mae_ms": absolute / n, "rmse_ms": np.sqrt(squared / n), "mape": share / n}
-    return {**{name: interval(values, n_groups) for name, values in drawn.items()}, "n_groups": n_groups}
+    n_all = int(predictions[group].nunique())
+    return {**{name: interval(values, n_groups) for name, values in drawn.items()}, "n_groups": n_all}
 
 
 def coefficient_intervals(fitted: Pipeline, train: pd.DataFrame, group: str) -> dict[str, Any] | None:
@@ -78,14 +82,14 @@ def coefficient_intervals(fitted: Pipeline, train: pd.DataFrame, group: str) -> 
     -------
     dict or None
         For each feature `scaled_ms` and `per_unit_ms`: [low, high] each. None where the regressor is neither
-        `Ridge` nor `LinearRegression` with an intercept and free signs, or there are fewer than five groups.
+        `Ridge` nor `LinearRegression` with an intercept and free signs, or there are fewer than five groups
+        or more than 200 features.
     """
     regressor = fitted.named_steps["regressor"]
     if type(regressor) not in (Ridge, LinearRegression) or regressor.positive or not regressor.fit_intercept:
         return None
-    _, of_group = np.unique(train[group].to_numpy(), return_inverse=True)
-    n_groups = int(of_group.max()) + 1
-    if n_groups < MIN_GROUPS:
+    of_group, n_groups = bundles(train[group])
+    if n_groups < MIN_GROUPS or len(features_of(fitted).feature_names_out_) > MOST_FEATURES:
         return None
     features = np.asarray(fitted[:-1].transform(train[input_columns(fitted)]), dtype=np.float64)
     design = np.column_stack([np.ones(len(train)), features])
@@ -128,12 +132,23 @@ def resampled(
     """
     n_groups, width = draws.shape[1], design.shape[1]
     gram, moment = np.zeros((n_groups, width, width)), np.zeros((n_groups, width))
-    for k in range(n_groups):
-        rows = design[of_group == k]
-        gram[k], moment[k] = rows.T @ rows, rows.T @ target[of_group == k]
+    order = np.argsort(of_group, kind="stable")
+    ends = np.cumsum(np.bincount(of_group, minlength=n_groups))
+    for k, part in enumerate(np.split(order, ends[:-1])):
+        rows = design[part]
+        gram[k], moment[k] = rows.T @ rows, rows.T @ target[part]
     grams = np.tensordot(draws, gram, 1) + alpha * np.diag([0.0, *np.ones(width - 1)])
     solved: Numbers = (np.linalg.pinv(grams, hermitian=True) @ (draws @ moment)[:, :, None])[:, :, 0]
     return solved
+
+
+def bundles(groups: pd.Series) -> tuple[npt.NDArray[np.int64], int]:
+    """Return the number of what each row is drawn with, a group or a bundle of them, and their count."""
+    of_group, found = pd.factorize(groups, sort=True)
+    if len(found) <= MOST_GROUPS:
+        return of_group.astype(np.int64), len(found)
+    place = np.random.default_rng(0).permutation(len(found)) % MOST_GROUPS
+    return place[of_group], MOST_GROUPS
 
 
 def interval(drawn: Numbers, n_groups: int) -> list[float]:

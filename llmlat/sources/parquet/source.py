@@ -14,6 +14,9 @@ from llmlat.sources.parquet.database import GROUP, POSITION, Database, Part
 MEMORY_MB = 128
 """What DuckDB may hold, unless told; Python and its libraries take some 300 MB besides."""
 
+NAMES = {"VARCHAR", *(f"{sign}{kind}" for sign in ("", "U") for kind in ("BIGINT", "INTEGER", "SMALLINT"))}
+"""Types of groups that pandas and DuckDB sort alike."""
+
 _SEQUENCE = "_sequence"
 
 
@@ -33,7 +36,8 @@ class Source:
     latency : str
         SQL expression of the latency in ms.
     group : str
-        SQL expression of what rows of one request share.
+        SQL expression of what rows of one request share; where it is neither whole numbers nor texts, groups
+        are numbered in its order, a missing value being one of its own.
     position : str or None
         SQL expression of a row's place within its request; a random split tells rows apart by it. Its place
         within its file unless given.
@@ -44,6 +48,9 @@ class Source:
         counts, since the tokens of a step share its latency: the row of the longest sequence.
     length : str
         SQL expression of how long that sequence is.
+    chunk, step : str or None
+        SQL expressions of how many tokens of its sequence arrived with a row, and of what they share, such as
+        `tokens_in_chunk` and `request_id, completed_at_ns`. Where given, the first of them counts.
     """
 
     files: Sequence[str]
@@ -54,6 +61,8 @@ class Source:
     where: str = "NOT is_warmup"
     sequence: str | None = None
     length: str = "context_length"
+    chunk: str | None = None
+    step: str | None = None
 
     @property
     def table(self) -> str:
@@ -105,6 +114,11 @@ def _placed(database: Database, source: Source) -> str:
     places = {GROUP: source.group, POSITION: place, _SEQUENCE: source.sequence or "0"}
     named = ", ".join(f"{expression} AS {name}" for name, expression in places.items())
     rows = f"(SELECT *, {named} FROM {source.table} WHERE {source.where})"
+    if database.ask(f"DESCRIBE SELECT {GROUP} FROM {rows}")[0][1] not in NAMES:
+        rows = _numbered(database, rows)
+    if source.chunk and (database.ask(f"SELECT max({source.chunk}) FROM {rows}")[0][0] or 0) > 1:
+        within = f"PARTITION BY {source.step}, {_SEQUENCE} ORDER BY {POSITION}"
+        rows = f"(SELECT * FROM {rows} QUALIFY row_number() OVER ({within}) = 1)"
     if not database.ask(f"SELECT max({_SEQUENCE}) FROM {rows}")[0][0]:
         return rows
     # As `llmlat.steps.one_row_a_step` has it, and without sorting rows: which sequence is the longest changes
@@ -117,6 +131,15 @@ def _placed(database: Database, source: Source) -> str:
     leads = f"coalesce(max(ended) OVER ({longer}), -1) AS leads_after"
     database.scan(f"CREATE TABLE sequences AS SELECT {GROUP}, {_SEQUENCE}, {leads} FROM ({sequences})")
     return f"{rows} JOIN sequences USING ({GROUP}, {_SEQUENCE}) WHERE {POSITION} > leads_after"
+
+
+def _numbered(database: Database, rows: str) -> str:
+    """Return rows whose groups are numbers, in the groups' order."""
+    groups = f"(SELECT DISTINCT {GROUP} AS _key FROM {rows})"
+    number = "row_number() OVER (ORDER BY _key) - 1 AS _number"
+    database.scan(f"CREATE TABLE numbered AS SELECT _key, {number} FROM {groups}")
+    joined = f"{rows} AS r JOIN numbered ON r.{GROUP} IS NOT DISTINCT FROM _key"
+    return f"(SELECT r.* REPLACE (_number AS {GROUP}) FROM {joined})"
 
 
 def _inputs(database: Database, source: Source) -> list[str]:
