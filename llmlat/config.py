@@ -231,6 +231,7 @@ class SplitConfig:
     seed: int = 0
     column: str | None = None
     held_out: str | None = None
+    group: str = "auto"
 
 
 @dataclass

@@ -13,11 +13,10 @@ from tqdm import tqdm
 from llmlat.config import SplitConfig, SplitName
 from llmlat.errors import ConfigError, one_line
 from llmlat.fit.analysis.inputs import average_effects
-from llmlat.fit.beside import parts
 from llmlat.fit.evaluate import error_block
 from llmlat.fit.fitting import features_of, fit, predict
-from llmlat.fit.split import EXTRAPOLATED, kept_apart, split_rows
-from llmlat.records import PROMPT, REQUEST, TARGET
+from llmlat.fit.split import EXTRAPOLATED, group_of, prompts_repeat, split_rows
+from llmlat.records import TARGET
 
 N_ASKED_ONE = 20
 
@@ -70,9 +69,7 @@ def compete(
 def _divisions(rows: pd.DataFrame, split: SplitConfig) -> dict[str, tuple[pd.DataFrame, pd.DataFrame, str]]:
     """Return training and test rows of each division that the rows allow, and the column kept apart."""
     plain = replace(split, column=None, held_out=None)
-    grouped = (
-        SplitName.by_prompt if rows[PROMPT].nunique() < rows[REQUEST].nunique() else SplitName.by_request
-    )
+    grouped = SplitName.by_prompt if prompts_repeat(rows) else SplitName.by_request
     beyond = replace(
         plain, name=SplitName.extrapolate, column=EXTRAPOLATED, test_size=max(0.4, split.test_size)
     )
@@ -80,7 +77,8 @@ def _divisions(rows: pd.DataFrame, split: SplitConfig) -> dict[str, tuple[pd.Dat
     divisions = {}
     for one in tried:
         try:
-            divisions[str(one.name)] = (*parts(rows, split_rows(rows, one)), kept_apart(one))
+            train, test = split_rows(rows, one)
+            divisions[str(one.name)] = (rows.iloc[train], rows.iloc[test], group_of(rows, one))
         except ConfigError:
             continue
     if not divisions:

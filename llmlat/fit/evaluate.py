@@ -45,6 +45,11 @@ def error_block(measured_ms: Milliseconds, predicted_ms: Milliseconds) -> dict[s
     }
 
 
+def errors_of(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Return the error block of rows with `predicted_ms`."""
+    return error_block(predictions[TARGET].to_numpy(), predictions["predicted_ms"].to_numpy())
+
+
 def baselines(rows: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return the errors of predictors that look at no feature.
 
@@ -62,25 +67,40 @@ def baselines(rows: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame) -> di
         of the token before, which for token 0 is the training rows' median prefill latency.
     """
     measured = test[TARGET].to_numpy()
-    found = {
-        "mean": error_block(measured, np.full(len(test), train[TARGET].mean())),
-        "median": error_block(measured, np.full(len(test), train[TARGET].median())),
-    }
+    guessed = guesses(latency_before(rows), train, test)
+    return {name: error_block(measured, values) for name, values in guessed.items()}
+
+
+def latency_before(rows: pd.DataFrame) -> pd.Series:
+    """Return the latency of the token before each row; missing everywhere where the rows tell no order."""
     if rows[TIME].nunique() > 1:
+        return previous_latency(rows)
+    return pd.Series(np.nan, index=rows.index)
+
+
+def guesses(before: pd.Series, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Milliseconds]:
+    """Return what predictors that look at no feature say of the test rows.
+
+    Parameters
+    ----------
+    before : Series
+        From `latency_before`.
+    train, test : DataFrame
+    """
+    found = {
+        "mean": np.full(len(test), train[TARGET].mean()),
+        "median": np.full(len(test), train[TARGET].median()),
+    }
+    if before.notna().any():
         train_prefill = train.loc[train["phase"] == PREFILL, TARGET]
         first = float((train_prefill if len(train_prefill) else train[TARGET]).median())
-        last = previous_latency(rows).loc[test.index].fillna(first).to_numpy()
-        found["last_token"] = error_block(measured, last)
+        found["last_token"] = before.loc[test.index].fillna(first).to_numpy()
     return found
 
 
 def by_phase(predictions: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return the errors of prefill rows and of decode rows apart."""
-    return {
-        phase: error_block(part[TARGET].to_numpy(), part["predicted_ms"].to_numpy())
-        for phase in ("prefill", "decode")
-        for part in [predictions[predictions["phase"] == phase]]
-    }
+    return {phase: errors_of(predictions[predictions["phase"] == phase]) for phase in (PREFILL, DECODE)}
 
 
 def worst_rows(predictions: pd.DataFrame, counts: tuple[int, ...] = (1, 5, 10)) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
@@ -12,28 +13,28 @@ from llmlat.config import SplitConfig
 from llmlat.errors import DatasetError
 from llmlat.fit import thesis
 from llmlat.fit.analysis.effects import effects_by_cell
-from llmlat.fit.analysis.inputs import along_context, average_effects
+from llmlat.fit.analysis.inputs import along_context, average_effects, shuffled
 from llmlat.fit.analysis.physics import physics_terms
-from llmlat.fit.beside import Tested, errors_of, fit_and_test
 from llmlat.fit.cells import cell_summary
 from llmlat.fit.coefficients import coefficient_table, spelled_formula
+from llmlat.fit.compared import leakage_gap, refits, splits_compared, validation_of
 from llmlat.fit.evaluate import (
     baselines,
     by_phase,
+    error_block,
+    errors_of,
     first_visits,
     latency_summary,
     worst_rows,
 )
+from llmlat.fit.evaluation import Evaluation, evaluate
 from llmlat.fit.fitting import features_of, input_columns, unconverged
 from llmlat.fit.flagged import count_flags, without_flagged
-from llmlat.fit.floor import Floor, beside_floor, noise_floor
-from llmlat.fit.otherwise import tested_otherwise
-from llmlat.fit.refit import refit, revisited, steady
-from llmlat.fit.split import kept_apart
+from llmlat.fit.floor import beside_floor, noise_floor
+from llmlat.fit.trees import boosted_trees
 from llmlat.fit.uncertainty.bootstrap import coefficient_intervals, error_intervals
-from llmlat.fit.uncertainty.calibration import Calibration, calibrate_fit
-from llmlat.fit.validate import validate, validation_of
-from llmlat.records import DECODE
+from llmlat.fit.uncertainty.calibration import Calibration, calibrate_bands, crossed_coverage
+from llmlat.records import TARGET
 
 SCHEMA_VERSION = 1
 
@@ -100,26 +101,28 @@ def analyse(
         Where the rows are too few for the split.
     """
     counted, flags = _counted(rows, excludes_flagged=excludes_flagged)
-    headline = fit_and_test(counted, pipeline, split)
-    validated = validate(headline.train, pipeline, split)
-    calibration, uncalibrated = calibrate_fit(headline.train, pipeline, split, validated)
+    evaluation = evaluate(counted, pipeline, split)
+    calibration, uncalibrated = _calibrated(evaluation)
     floor, floor_reason = noise_floor(counted, input_columns(pipeline))
+    fitted = evaluation.headline.fitted
     metrics: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "source": "measured",
         "large": None,
         **about,
-        **_notices(about, headline.fitted),
-        **_counts(rows, counted, headline),
-        **_tested(counted, headline),
-        **_settings(pipeline, headline.fitted, split),
-        **validation_of(headline.train, validated),
-        **_what_was_learnt(headline, kept_apart(split)),
+        **_notices(about, fitted),
+        **_counts(rows, evaluation),
+        **_tested(evaluation),
+        **_settings(pipeline, fitted, split, evaluation.group),
+        **validation_of(evaluation.by_group),
+        **_what_was_learnt(evaluation),
         "calibration": calibration.as_dict() if calibration else None,
         "calibration_reason": uncalibrated,
-        **tested_otherwise(counted, pipeline, split, headline, calibration),
-        **_refitted(counted, pipeline, headline, kept_apart(split), floor),
-        **_latencies(counted, headline.fitted, about.get("measurement")),
+        "splits": splits_compared(evaluation),
+        "leakage_gap": leakage_gap(evaluation, pipeline, split.seed),
+        **_out_of_fold(evaluation),
+        **refits(evaluation, pipeline),
+        **_latencies(counted, fitted, about.get("measurement")),
         "flags": flags,
         "noise_floor": floor,
         "noise_floor_reason": floor_reason,
@@ -127,7 +130,7 @@ def analyse(
     metrics = beside_floor(metrics, floor)
     metrics["verdicts"] = thesis.verdicts(metrics, rows, contrast) if reference == "thesis" else []
     metrics["reference"] = thesis.REFERENCE if reference == "thesis" else None
-    return Analysis(headline.fitted, metrics, headline.predictions, counted, headline.train, calibration)
+    return Analysis(fitted, metrics, evaluation.predictions, counted, evaluation.train, calibration)
 
 
 def _counted(rows: pd.DataFrame, *, excludes_flagged: bool) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -150,28 +153,56 @@ def _notices(about: Mapping[str, Any], fitted: Pipeline) -> dict[str, list[str]]
     return {"notices": [*about.get("notices", []), notice]} if notice else {}
 
 
-def _counts(rows: pd.DataFrame, counted: pd.DataFrame, headline: Tested) -> dict[str, int]:
+def _counts(rows: pd.DataFrame, evaluation: Evaluation) -> dict[str, int]:
     return {
-        "n_events": len(counted),
-        "n_train": len(headline.train),
-        "n_test": len(headline.predictions),
-        "n_requests": int(counted["request_id"].nunique()),
+        "n_events": len(evaluation.rows),
+        "n_train": len(evaluation.train),
+        "n_test": len(evaluation.predictions),
+        "n_requests": int(evaluation.rows["request_id"].nunique()),
         "n_warmup": int(rows["is_warmup"].sum()),
     }
 
 
-def _tested(counted: pd.DataFrame, headline: Tested) -> dict[str, Any]:
+def _tested(evaluation: Evaluation) -> dict[str, Any]:
     """Return the errors on the headline's test rows, the baselines', and what the average hides."""
-    errors = errors_of(headline.predictions)
+    predictions = evaluation.predictions
+    errors = errors_of(predictions)
     return {
         **{name: value for name, value in errors.items() if name != "n"},  # it is `n_test`
-        "baselines": baselines(counted, headline.train, headline.predictions),
-        "by_phase": by_phase(headline.predictions),
-        "worst_rows": worst_rows(headline.predictions),
+        "baselines": baselines(evaluation.rows, evaluation.train, predictions),
+        "by_phase": by_phase(predictions),
+        "worst_rows": worst_rows(predictions),
     }
 
 
-def _settings(pipeline: Pipeline, fitted: Pipeline, split: SplitConfig) -> dict[str, Any]:
+def _calibrated(evaluation: Evaluation) -> tuple[Calibration | None, str | None]:
+    """Return the bands, or None and why."""
+    found = evaluation.by_group
+    if isinstance(found, str):
+        return None, found
+    beyond = evaluation.beyond
+    bands = calibrate_bands(found.predictions, evaluation.group, beyond.predictions if beyond else None)
+    return bands, None
+
+
+def _out_of_fold(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what only whole groups tell that a fit has not seen; None each where none can be held out."""
+    found = evaluation.by_group
+    if isinstance(found, str):
+        return {"coverage": None, "importance": None, "nonlinear_check": None}
+    folds = [test for _, _, test in found.each()]
+    fold = np.concatenate([np.full(len(part.test), k) for k, part in enumerate(found.parts)])
+    fold = fold[np.argsort(np.concatenate([part.test for part in found.parts]), kind="stable")]
+    measured = found.predictions[TARGET].to_numpy()
+    features = features_of(evaluation.headline.fitted).transform(found.predictions)
+    return {
+        "coverage": crossed_coverage(folds, evaluation.group) if len(folds) > 1 else None,
+        "importance": shuffled([(fitted, test) for fitted, _, test in found.each()]),
+        "nonlinear_check": error_block(measured, boosted_trees(features, measured, fold)),
+    }
+
+
+def _settings(pipeline: Pipeline, fitted: Pipeline, split: SplitConfig, group: str) -> dict[str, Any]:
     regressor, features = pipeline.named_steps["regressor"], features_of(fitted)
     return {
         "regressor": {"name": type(regressor).__name__, "parameters": _plain(regressor.get_params())},
@@ -186,33 +217,24 @@ def _settings(pipeline: Pipeline, fitted: Pipeline, split: SplitConfig) -> dict[
             "seed": split.seed,
             "column": split.column,
             "held_out": split.held_out,
+            "group": group,
         },
     }
 
 
-def _what_was_learnt(headline: Tested, group: str) -> dict[str, Any]:
+def _what_was_learnt(evaluation: Evaluation) -> dict[str, Any]:
     """Return what the fit makes of its features, as a formula where it is one, and how well that is known."""
-    coefficients = coefficient_table(headline.fitted)
+    fitted, train, group = evaluation.headline.fitted, evaluation.train, evaluation.group
+    coefficients = coefficient_table(fitted)
     return {
         **coefficients,
         "formula": spelled_formula(coefficients),
-        "average_effects": average_effects(headline.fitted, headline.train),
-        "physics": physics_terms(headline.fitted, headline.train),
+        "average_effects": average_effects(fitted, train),
+        "physics": physics_terms(fitted, train),
         "intervals": {
-            "errors": error_intervals(headline.predictions, group),
-            "coefficients": coefficient_intervals(headline.fitted, headline.train, group),
+            "errors": error_intervals(evaluation.predictions, group),
+            "coefficients": coefficient_intervals(fitted, train, group),
         },
-    }
-
-
-def _refitted(
-    counted: pd.DataFrame, pipeline: Pipeline, headline: Tested, group: str, floor: Floor | None
-) -> dict[str, Any]:
-    """Return the same fit on fewer rows, beside the noise floor of the decode rows that are left."""
-    kept = {"without_warmup_and_prefill": steady, "without_first_visits": revisited}
-    return {
-        name: beside_floor(refit(keep, counted, pipeline, headline, group), floor, DECODE)
-        for name, keep in kept.items()
     }
 
 

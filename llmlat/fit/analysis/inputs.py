@@ -4,6 +4,7 @@ Three looks at it: the average effect (for a linear regressor exactly its coeffi
 predictions get when an input is shuffled, and the predicted latency of a decode step along the context.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def average_effects(fitted: Pipeline, rows: pd.DataFrame) -> dict[str, dict[str,
     return found
 
 
-def shuffled(fitted: Pipeline, test: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def shuffled(held_out: Sequence[tuple[Pipeline, pd.DataFrame]]) -> dict[str, dict[str, Any]]:
     """Return how much the error on held-out rows grows when inputs are shuffled among them.
 
     Inputs that say the same thing are shuffled together (permutation importance; Breiman, *Random Forests*,
@@ -86,9 +87,8 @@ def shuffled(fitted: Pipeline, test: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
     Parameters
     ----------
-    fitted : Pipeline
-    test : DataFrame
-        Rows of requests that the fit has not seen.
+    held_out : sequence of (Pipeline, DataFrame)
+        Fits, and rows of groups that each has not seen.
 
     Returns
     -------
@@ -96,26 +96,35 @@ def shuffled(fitted: Pipeline, test: pd.DataFrame) -> dict[str, dict[str, Any]]:
         For each group of inputs `inputs`, `mae_ms_more` (the mean over ten shuffles), `low_ms` and `high_ms`
         (the least and the most).
     """
-    rows = test.iloc[:: 1 + len(test) // (20 * MOST_ROWS)]
-    measured = rows[TARGET].to_numpy()
-    before = float(np.abs(predict(fitted, rows) - measured).mean())
-    repeated = pd.concat([rows[input_columns(fitted)]] * N_SHUFFLES)
-    generator = np.random.default_rng(0)
+    every = 1 + sum(len(rows) for _, rows in held_out) // (20 * MOST_ROWS)
+    told = [(fitted, rows.iloc[::every]) for fitted, rows in held_out]
+    n_rows = sum(len(rows) for _, rows in told)
+    inputs = input_columns(told[0][0])
+    varying = [name for name in inputs if any(rows[name].nunique(dropna=False) > 1 for _, rows in told)]
     found = {}
-    varying = [name for name in input_columns(fitted) if rows[name].nunique(dropna=False) > 1]
     for group, names in _groups_of(varying).items():
-        order = np.concatenate([generator.permutation(len(rows)) for _ in range(N_SHUFFLES)])
-        mixed = repeated.assign(**{name: rows[name].to_numpy()[order] for name in names})
-        # All shuffles are asked at once: for a line, most of a prediction is the asking.
-        predicted = predict(fitted, mixed).reshape(N_SHUFFLES, len(rows))
-        more = [float(miss) - before for miss in np.abs(predicted - measured).mean(axis=1)]
+        more = np.sum([_misses_more(fitted, rows, names) for fitted, rows in told], axis=0) / n_rows
         found[group] = {
             "inputs": names,
-            "mae_ms_more": float(np.mean(more)),
-            "low_ms": min(more),
-            "high_ms": max(more),
+            "mae_ms_more": float(more.mean()),
+            "low_ms": float(more.min()),
+            "high_ms": float(more.max()),
         }
     return found
+
+
+def _misses_more(fitted: Pipeline, rows: pd.DataFrame, names: list[str]) -> Milliseconds:
+    """Return for each shuffle how much more the rows are missed by, in all."""
+    measured = rows[TARGET].to_numpy()
+    generator = np.random.default_rng(0)
+    order = np.concatenate([generator.permutation(len(rows)) for _ in range(N_SHUFFLES)])
+    repeated = pd.concat([rows[input_columns(fitted)]] * N_SHUFFLES)
+    mixed = repeated.assign(**{name: rows[name].to_numpy()[order] for name in names})
+    # All shuffles are asked at once: for a line, most of a prediction is the asking.
+    predicted = predict(fitted, mixed).reshape(N_SHUFFLES, len(rows))
+    before = np.abs(rows["predicted_ms"].to_numpy() - measured).sum()
+    missed: Milliseconds = np.abs(predicted - measured).sum(axis=1) - before
+    return missed
 
 
 def along_context(fitted: Pipeline, rows: pd.DataFrame) -> list[dict[str, Any]]:

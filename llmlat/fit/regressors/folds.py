@@ -9,7 +9,7 @@ from sklearn.model_selection import GroupKFold, KFold
 Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
-def grouped_folds(n_rows: int, groups: Any, n_folds: int) -> list[Fold]:
+def grouped_folds(n_rows: int, groups: Any, n_folds: int, seed: int = 0) -> list[Fold]:
     """Return the positions of each fold's rest and of the fold.
 
     Parameters
@@ -19,6 +19,8 @@ def grouped_folds(n_rows: int, groups: Any, n_folds: int) -> list[Fold]:
         Rows of one group stay together; None where each row stands alone.
     n_folds : int
         How many at most; with fewer groups there is one fold a group.
+    seed : int
+        Shuffles rows that stand alone.
 
     Raises
     ------
@@ -33,5 +35,5 @@ def grouped_folds(n_rows: int, groups: Any, n_folds: int) -> list[Fold]:
         )
     folds = min(n_folds, n_groups)
     if groups is None:
-        return list(KFold(folds, shuffle=True, random_state=0).split(np.empty(n_rows)))
+        return list(KFold(folds, shuffle=True, random_state=seed).split(np.empty(n_rows)))
     return list(GroupKFold(folds).split(np.empty(n_rows), groups=groups))

@@ -62,6 +62,18 @@ def error_intervals(predictions: pd.DataFrame, group: str) -> dict[str, Any] | N
     return {**{name: interval(values, n_groups) for name, values in drawn.items()}, "n_groups": n_groups}
 
 
+def ratio_interval(over: pd.Series, under: pd.Series, group: pd.Series) -> list[float] | None:
+    """Return the 95 % interval, over groups, of the ratio of two means of the same rows.
+
+    None with fewer than five groups, or where the lower one is 0 in every row of a resample.
+    """
+    sums = pd.DataFrame({"over": over, "under": under}).groupby(group.to_numpy()).sum()
+    if len(sums) < MIN_GROUPS:
+        return None
+    above, below = (draws_of(len(sums)) @ sums.to_numpy()).T
+    return interval(above / below, len(sums)) if (below > 0).all() else None
+
+
 def coefficient_intervals(fitted: Pipeline, train: pd.DataFrame, group: str) -> dict[str, Any] | None:
     """Return 95 % intervals of a least-squares regressor's coefficients, over the requests it was fitted on.
 

@@ -1,26 +1,16 @@
 """The bands of a fitted regressor: for each phase inside what was measured, and one for outside."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
-from llmlat.config import SplitConfig, SplitName
-from llmlat.errors import ConfigError
-from llmlat.fit.beside import parts
 from llmlat.fit.evaluate import Milliseconds
-from llmlat.fit.fitting import fit, predict
-from llmlat.fit.split import kept_apart, split_rows
 from llmlat.fit.uncertainty.conformal import LEVELS, Band, calibrate, least_scale
-from llmlat.fit.validate import OutOfFold, out_of_fold
 from llmlat.records import PHASES
-
-BEYOND = (
-    0.4  # the share of the training rows, those at the longest contexts, that are held out to see how far off
-)
 
 
 @dataclass(frozen=True)
@@ -69,10 +59,8 @@ class Calibration:
         return share.fillna(np.inf).to_numpy(dtype=np.float64) * scale
 
 
-def calibrate_fit(
-    train: pd.DataFrame, pipeline: Pipeline, split: SplitConfig, validated: OutOfFold | str | None = None
-) -> tuple[Calibration | None, str | None]:
-    """Calibrate a regressor on the training rows alone.
+def calibrate_bands(predictions: pd.DataFrame, group: str, beyond: pd.DataFrame | None = None) -> Calibration:
+    """Turn misses of out-of-fold predictions into bands.
 
     The misses are those of fits on the other folds, and not of the fit that the bands go with: it has seen
     more, so it misses no more than they do on average. What is proven of such bands is a little less than of
@@ -80,55 +68,44 @@ def calibrate_fit(
 
     Parameters
     ----------
-    train : DataFrame
-        The training rows; no test row may be among them.
-    pipeline : Pipeline
-        Unfitted.
-    split : SplitConfig
-        Says which groups are kept apart.
-    validated : OutOfFold or str, optional
-        From `validate`; made good use of where its folds are of those groups.
+    predictions : DataFrame
+        Training rows with `predicted_ms`, each by a fit that has seen none of its group.
+    group : str
+        The column that names the groups.
+    beyond : DataFrame, optional
+        Training rows with `predicted_ms`, by fits on shorter contexts of other groups.
+    """
+    least_ms = least_scale(predictions)
+    bands = {
+        str(phase): calibrate(part, part["predicted_ms"].to_numpy(), group, least_ms)
+        for phase, part in predictions.groupby("phase", sort=False)
+    }
+    outer = None
+    if beyond is not None:
+        outer = calibrate(beyond, beyond["predicted_ms"].to_numpy(), group, least_ms)
+    return Calibration(group, least_ms, {phase: bands[phase] for phase in PHASES if phase in bands}, outer)
+
+
+def crossed_coverage(folds: Sequence[pd.DataFrame], group: str, level: float = 0.9) -> dict[str, Any]:
+    """Try the intervals of a level on each fold in turn, with bands of the other folds' misses.
+
+    Parameters
+    ----------
+    folds : sequence of DataFrame
+        Rows with `predicted_ms`, by a fit on the other folds; no group is in two.
+    group : str
+    level : float, default=0.9
 
     Returns
     -------
-    calibration : Calibration or None
-    reason : str or None
-        Why there is none.
+    dict
+        As `coverage` has it, over all folds.
     """
-    group = kept_apart(split)
-    found = validated
-    if not isinstance(found, OutOfFold) or found.group != group:
-        try:
-            found = out_of_fold(train, pipeline, group)
-        except ConfigError as error:
-            return None, str(error)
-    least_ms = least_scale(train)
-    bands = {}
-    for phase in PHASES:
-        is_phase = (train["phase"] == phase).to_numpy()
-        if is_phase.any():
-            bands[phase] = calibrate(train[is_phase], found.predicted_ms[is_phase], group, least_ms)
-    return Calibration(group, least_ms, bands, _beyond(train, pipeline, group, least_ms)), None
-
-
-def _beyond(train: pd.DataFrame, pipeline: Pipeline, group: str, least_ms: float) -> Band | None:
-    """Return what fits on the shorter contexts of other groups miss on the longer ones.
-
-    A request that grows across the border has rows on either side, and a fit that knows its beginning misses
-    less of its end than of a new request's. So the half of those that is predicted is held out whole.
-    """
-    try:
-        near, far = parts(train, split_rows(train, SplitConfig(SplitName.extrapolate, BEYOND)))
-        across = np.intersect1d(near[group], far[group])
-        is_second_half = far[group].isin(across[1::2]).to_numpy()
-        predicted_ms = np.empty(len(far))
-        for asked in (~is_second_half, is_second_half):
-            if asked.any():
-                others = near[~near[group].isin(far.loc[asked, group])]
-                predicted_ms[asked] = predict(fit(pipeline, others, group), far[asked])
-        return calibrate(far, predicted_ms, group, least_ms)
-    except ConfigError:
-        return None
+    tried = []
+    for k, fold in enumerate(folds):
+        bands = calibrate_bands(pd.concat([*folds[:k], *folds[k + 1 :]]), group)
+        tried.append(_asked(fold, fold["predicted_ms"].to_numpy(), bands, level))
+    return _summary(pd.concat(tried, ignore_index=True), level)
 
 
 def coverage(
@@ -154,8 +131,15 @@ def coverage(
     """
     if level not in LEVELS:
         raise ValueError(f"level={level}: there are {LEVELS}")
+    return _summary(_asked(test, predicted_ms, calibration, level), level)
+
+
+def _asked(
+    test: pd.DataFrame, predicted_ms: Milliseconds, calibration: Calibration, level: float
+) -> pd.DataFrame:
+    """Return for each row whether it lies inside, and how wide its interval is."""
     half = calibration.half_widths(test, predicted_ms, level)
-    tried = pd.DataFrame(
+    return pd.DataFrame(
         {
             "group": test[calibration.group].to_numpy(),
             "inside": np.abs(test["token_latency_ms"].to_numpy() - predicted_ms) <= half,
@@ -165,6 +149,9 @@ def coverage(
             "context": test["context_length"].to_numpy(),
         }
     )
+
+
+def _summary(tried: pd.DataFrame, level: float) -> dict[str, Any]:
     thirds = pd.qcut(tried["context"], 3, duplicates="drop") if tried["context"].nunique() > 2 else None
     return {
         "level": level,
