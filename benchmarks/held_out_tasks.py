@@ -24,7 +24,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from llmlat.fit.regressors import HybridRegressor, PhysicsRegressor
+from llmlat.fit.regressors import BoostedRegressor, HybridRegressor, LevelledRegressor, PhysicsRegressor
 
 Split = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
@@ -110,6 +110,7 @@ def _splitwise(measured: pd.DataFrame) -> Iterator[Task]:
         "median": DummyRegressor(strategy="median"),
         "random_forest": _of_log(_only(list(sizes), RandomForestRegressor(200, random_state=0))),
         "gradient_boosting": _of_log(trees),
+        "xgboost": _of_log(_only(list(sizes), BoostedRegressor("xgboost"))),
         "gaussian_process": process,
         "physics": physics,
         "hybrid": hybrid,
@@ -193,15 +194,16 @@ def _larger_sizes(
     rows = features.assign(**{target: measured[target], "held_out_size": measured[size]})
     folds = list(SmallerToLarger().split(rows, groups=rows["held_out_size"].to_numpy()))
     physics = _only([*work["tokens"], *work["kernel"]], PhysicsRegressor())
-    deep, shallow = (HistGradientBoostingRegressor(max_depth=depth, random_state=0) for depth in (None, 3))
+    shallow = HistGradientBoostingRegressor(max_depth=3, random_state=0)
     candidates = {
         "median": DummyRegressor(strategy="median"),
         "ridge": _only(list(work["tokens"]), make_pipeline(StandardScaler(), Ridge())),
-        "hist_gradient_boosting": _of_log(deep),
+        "hist_gradient_boosting": _of_log(BoostedRegressor("sklearn")),
+        "xgboost": _of_log(BoostedRegressor("xgboost")),
         "physics, tokens": _only(list(work["tokens"]), PhysicsRegressor()),
         "physics": physics,
         "hybrid": HybridRegressor(physics, shallow),
-        "hybrid, deep": HybridRegressor(physics, deep),
+        "hybrid, deep": HybridRegressor(physics),
     }
     return Task(
         "vidur",
@@ -238,7 +240,8 @@ def _h200(measured: pd.DataFrame) -> Task:
     candidates = {
         "median": DummyRegressor(strategy="median"),
         "ridge": make_pipeline(StandardScaler(), Ridge()),
-        "hist_gradient_boosting": _of_log(HistGradientBoostingRegressor(random_state=0)),
+        "hist_gradient_boosting": _of_log(BoostedRegressor("sklearn")),
+        "xgboost": _of_log(BoostedRegressor("xgboost")),
         "physics": PhysicsRegressor(),
         "hybrid": HybridRegressor(),
     }
@@ -256,7 +259,5 @@ def _only(columns: list[str], regressor: Any) -> Any:
 
 def _of_log(regressor: Any, scaled: bool = False) -> Any:
     """Return the regressor of the log latency, standardised where it expects targets of size 1."""
-    log = FunctionTransformer(np.log, np.exp)
-    return TransformedTargetRegressor(
-        regressor, transformer=make_pipeline(log, StandardScaler()) if scaled else log
-    )
+    standard = TransformedTargetRegressor(regressor, transformer=StandardScaler())
+    return LevelledRegressor(standard if scaled else regressor, of_log=True)

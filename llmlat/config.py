@@ -176,14 +176,44 @@ class CollectConfig:
 class TableColumnsConfig:
     """Which of ours a column of a table is: its name, or a formula on its columns."""
 
+    is_prefill: str | None = None
+    engine: str | None = None
+    batch_size: str | None = None
+    num_beams: str | None = None
+    temperature: str | None = None
+    top_k: str | None = None
+    top_p: str | None = None
+    token_index: str | None = None
+    phase: str | None = None
     prompt_tokens: str | None = None
     context_length: str | None = None
-    batch_size: str | None = None
-    is_prefill: str | None = None
+    padded_context_length: str | None = None
+    batch_context_tokens: str | None = None
+    first_visit: str | None = None
     completed_at_ns: str | None = None
-    engine: str | None = None
+    decode_requests: str | None = None
+    decode_context_tokens: str | None = None
+    prefill_requests: str | None = None
+    prefill_tokens: str | None = None
+    prefill_cached_tokens: str | None = None
+    prefill_pairs: str | None = None
+    longest_context: str | None = None
+    waiting_requests: str | None = None
+    largest_graph_tokens: str | None = None
     model: str | None = None
     quantization: str | None = None
+    n_parameters: str | None = None
+    weight_bytes: str | None = None
+    kv_bytes_per_token: str | None = None
+    n_layers: str | None = None
+    hidden_size: str | None = None
+    n_heads: str | None = None
+    n_kv_heads: str | None = None
+    head_dim: str | None = None
+    feed_forward: str | None = None
+    vocabulary: str | None = None
+    bytes_per_value: str | None = None
+    previous_token_latency_ms: str | None = None
 
 
 @dataclass

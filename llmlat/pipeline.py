@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from llmlat import report, tracking
-from llmlat.config import Config, ContestantConfig, Flagged, SplitName, TableConfig
-from llmlat.dataset import Dataset, write_frame, write_json
+from llmlat.config import Config, ContestantConfig, FeaturesConfig, Flagged, SplitName, TableConfig
+from llmlat.dataset import Dataset, write_frame
 from llmlat.errors import ConfigError, MissingExtraError
+from llmlat.files import write_json
 from llmlat.fit.arena import Contestant, compete
 from llmlat.fit.export import write_predictor
 from llmlat.fit.fitting import build_pipeline
@@ -23,7 +24,7 @@ from llmlat.records import KNOWN, Column
 from llmlat.sources import Rows
 from llmlat.sources.datasets import rows_of
 from llmlat.sources.large import large_dataset, large_table, n_rows_of
-from llmlat.sources.table import known_columns, rows_of_table
+from llmlat.sources.table import known_columns, mapped, rows_of_table
 from llmlat.sources.table_file import is_parquet, table_files
 
 log = logging.getLogger(__name__)
@@ -58,9 +59,12 @@ def run(
     """
     _check(config)
     known = KNOWN if config.table.path is None else known_columns(config.table)
+    config = replace(config, features=_without_mapped(config.features, config.table))
     # Before measuring: a misspelt hyperparameter or too few rows must not cost an hour of GPU time.
     unfitted = build_pipeline(config.regressor, config.features, known)
-    contestants = [_contestant(name, one, known) for name, one in config.arena.contestants.items()]
+    contestants = [
+        _contestant(name, one, known, config.table) for name, one in config.arena.contestants.items()
+    ]
     read = _plan_reading(config, resolved, folder)
     with tracking.start(config.tracking, resolved, folder) as tracker:
         rows = read(tracker)
@@ -92,9 +96,19 @@ def run(
     return analysis.metrics
 
 
-def _contestant(name: str, config: ContestantConfig, known: Mapping[str, Column]) -> Contestant:
+def _without_mapped(features: FeaturesConfig, table: TableConfig) -> FeaturesConfig:
+    """Return features of which none is worked out that a table has a column for: what it says holds."""
+    told = mapped(table)
+    derived = {name: formula for name, formula in features.derived.items() if name not in told}
+    return replace(features, derived=derived)
+
+
+def _contestant(
+    name: str, config: ContestantConfig, known: Mapping[str, Column], table: TableConfig
+) -> Contestant:
+    features = _without_mapped(config.features, table)
     try:
-        return Contestant(name, build_pipeline(config.regressor, config.features, known), config.of)
+        return Contestant(name, build_pipeline(config.regressor, features, known), config.of)
     except MissingExtraError as error:
         return Contestant(name, str(error), config.of)  # the others can do without that package
     except ConfigError as error:

@@ -5,6 +5,7 @@ from typing import Any
 
 import llmlat
 from llmlat.dataset import Dataset
+from llmlat.records import FACTS
 
 
 def describe(dataset: Dataset, experiment: str) -> dict[str, Any]:
@@ -73,5 +74,5 @@ def facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
     sizes = (sessions[-1].get("model") if sessions else None) or {}
     identity = provenance["identity"]
     texts = {name: str(identity.get(name)) for name in ("model", "quantization")}
-    numbers = ("n_parameters", "weight_bytes", "kv_bytes_per_token")
+    numbers = [column.name for column in FACTS if not column.is_text]
     return {**texts, **{name: float(sizes.get(name) or float("nan")) for name in numbers}}

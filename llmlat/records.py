@@ -62,6 +62,7 @@ FLAGS = {
     "foreign_process": "another process computed on the device",
     "busy_cpu": "other processes kept more than half a core busy",
     "not_settled": "the warm-up reached its ceiling before the latency had settled",
+    "suspended": "the process was stopped in the step, or the machine slept",
     "retried": "earlier attempts of the request failed",
     "cut_stream": "the server's stream ended before its answer was complete",
     "malformed_stream": "the server's stream held events that could not be read",
@@ -307,8 +308,46 @@ FACTS: tuple[Column, ...] = (
         "What a token's keys and values take, over all layers.",
         nullable=True,
     ),
+    *(
+        Column(name, pa.float64(), unit, meaning, nullable=True)
+        for name, unit, meaning in (
+            ("n_layers", "", "The model's layers."),
+            ("hidden_size", "", "What a token is between layers."),
+            ("n_heads", "", "Heads of attention."),
+            ("n_kv_heads", "", "Heads of keys and values."),
+            ("head_dim", "", "The size of a head."),
+            ("feed_forward", "", "The inner size of a layer's feed-forward part."),
+            ("vocabulary", "tokens", "Tokens that the model knows."),
+            (
+                "bytes_per_value",
+                "bytes",
+                "What a value of an activation, a key or a weight that is not quantised takes.",
+            ),
+        )
+    ),
 )
 """What is one value for a whole dataset: kept in its provenance, and set beside rows when they are read."""
+
+CONTENTS: tuple[Column, ...] = tuple(
+    Column(name, pa.int64(), unit, meaning, nullable=True)
+    for name, unit, meaning in (
+        ("decode_requests", "requests", "Requests that get a next token in the step."),
+        ("decode_context_tokens", "tokens", "The sum of what they attend to."),
+        ("prefill_requests", "requests", "Requests whose prompt is worked on in the step."),
+        ("prefill_tokens", "tokens", "Tokens of their prompts that are computed in the step."),
+        ("prefill_cached_tokens", "tokens", "Tokens of the same prompts that were computed before."),
+        ("prefill_pairs", "pairs", "Pairs of tokens that attend, of the prompts: causal."),
+        ("longest_context", "tokens", "What the request with the longest context attends to."),
+        ("waiting_requests", "requests", "Requests that the step had no place for."),
+        (
+            "largest_graph_tokens",
+            "tokens",
+            "Tokens of the largest batch that is recorded as a graph: beyond it a step is launched kernel by "
+            "kernel. 0 where none is recorded.",
+        ),
+    )
+)
+"""What is in a step: of a serving engine as its scheduler says, of one batch alone as follows from it."""
 
 BEFORE: tuple[Column, ...] = (
     Column(
@@ -323,7 +362,7 @@ BEFORE: tuple[Column, ...] = (
 
 SCHEMA = pa.schema([pa.field(c.name, c.dtype, nullable=c.nullable) for c in COLUMNS])
 COLUMN = {column.name: column for column in COLUMNS}
-KNOWN = {column.name: column for column in (*COLUMNS, *FACTS, *BEFORE)}
+KNOWN = {column.name: column for column in (*COLUMNS, *CONTENTS, *FACTS, *BEFORE)}
 """Every column that the predicting half finds on measured rows, by name."""
 
 TARGET = "token_latency_ms"

@@ -148,6 +148,7 @@ def test_who_may_not_import_whom(room: str, forbidden: set[str]) -> None:
                 "llmlat.sources.large",
                 "llmlat.sources.table",
                 "llmlat.sources.table_file",
+                "llmlat.sources.table_types",
             ],
         ),
         ("sklearn", ["llmlat.fit"]),

@@ -15,7 +15,6 @@ Readers of rows/ pass over names that begin with an underscore. Every file appea
 is written under a temporary name and renamed.
 """
 
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -28,12 +27,13 @@ import pandas as pd
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from llmlat.dataset.files import write_atomically, write_frame, write_json
+from llmlat.dataset.files import write_frame
 from llmlat.dataset.provenance import KEY_LENGTH, PROVENANCE, key_of, read_provenance
 from llmlat.dataset.row_files import check_rows, read_rows, write_rows
 from llmlat.errors import DatasetError
+from llmlat.files import read_object, write_json
 
-__all__ = ["KEY_LENGTH", "Dataset", "DatasetState", "key_of", "write_atomically", "write_frame", "write_json"]
+__all__ = ["KEY_LENGTH", "Dataset", "DatasetState", "key_of", "write_frame"]
 
 log = logging.getLogger(__name__)
 
@@ -256,7 +256,7 @@ def _request_ids(folder: Path, suffix: str) -> set[int]:
 
 def _read_skipped(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = read_object(path)
         return {**content, "request_id": int(content["request_id"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(

@@ -1,12 +1,11 @@
 """What was measured, on what, and by which sessions: the identity that names a dataset, and its record."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llmlat.errors import DatasetError
+from llmlat.files import digest_of, finite, read_object
 
 PROVENANCE = "provenance.json"
 KEY_LENGTH = 16
@@ -14,8 +13,7 @@ KEY_LENGTH = 16
 
 def key_of(identity: Mapping[str, Any]) -> str:
     """Return the key of a measurement: the start of the SHA-256 of its identity as canonical JSON."""
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
+    return digest_of(finite(identity))[:KEY_LENGTH]
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
@@ -28,7 +26,7 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     """
     path = folder / PROVENANCE
     try:
-        provenance: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        provenance = read_object(path)
         key, identity = provenance["key"], provenance["identity"]
         _ = provenance["n_requests"], provenance["sessions"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -10,7 +10,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from llmlat.dataset import write_atomically, write_json
+from llmlat.files import write_atomically, write_json
 from llmlat.fit.features.table import FeatureTable
 from llmlat.fit.fitting import features_of
 from llmlat.fit.results import Analysis

@@ -169,13 +169,8 @@ def _instantiate(regressor: Mapping[str, Any]) -> Any:
     try:
         estimator = instantiate(dict(regressor), _convert_="all")
     except (InstantiationException, TypeError) as error:
+        _check_extra(str(target), error)
         reason = one_line(error.__cause__ or error)
-        extra = _missing_extra(error)
-        if extra:
-            raise MissingExtraError(
-                f"regressor._target_={target}: cannot be made ({reason}); install it: "
-                f"pip install 'llmlat[{extra}]'."
-            ) from error
         raise ConfigError(
             f"regressor._target_={target}: cannot be made ({reason}); use the import path of a scikit-learn "
             "regressor and its own hyperparameters, such as sklearn.linear_model.Ridge."
@@ -187,13 +182,20 @@ def _instantiate(regressor: Mapping[str, Any]) -> Any:
     return estimator
 
 
-def _missing_extra(error: BaseException | None) -> str | None:
-    """Return the extra that would have brought what could not be imported, if one would."""
+def _check_extra(target: str, error: BaseException | None) -> None:
+    """Say which extra would have brought what could not be imported, if one would.
+
+    Raises
+    ------
+    MissingExtraError
+    """
     while error is not None:
         if isinstance(error, ImportError) and error.name in OPTIONAL:
-            return error.name
+            raise MissingExtraError(
+                f"regressor._target_={target}: cannot be made ({one_line(error)}); install it: "
+                f"pip install 'llmlat[{error.name}]'."
+            ) from error
         error = error.__cause__
-    return None
 
 
 def _is_regressor(estimator: Any) -> bool:
@@ -214,6 +216,7 @@ def _rehearse(pipeline: Pipeline, known: Mapping[str, Column], regressor: Mappin
     except FormulaError as error:
         raise ConfigError(f"features.derived: {error}.") from error
     except Exception as error:
+        _check_extra(str(regressor.get("_target_")), error)
         raise ConfigError(
             f"regressor._target_={_spelled(regressor)}: fails on {N_REHEARSAL_ROWS} made-up rows "
             f"({one_line(error)}); mend its hyperparameters, or choose features that it can be fitted on."

@@ -2,15 +2,17 @@
 
 A formula stands in a config file and in `predictor.json`, so it is parsed and its every part is looked at
 before it is evaluated: names, numbers, texts to compare with, + - * / // ** and comparisons (which are 1
-where true and 0 elsewhere), and the functions of `FUNCTIONS`. No attribute, index or other call passes.
+where true and 0 elsewhere), and the functions of `FUNCTIONS`. A column whose name is none of Python's is
+written `column('GPU type')`. No attribute, index or other call passes.
 """
 
 import ast
 import functools
+import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any
+from typing import Any, cast
 
 from llmlat.errors import one_line
 
@@ -27,6 +29,9 @@ FUNCTIONS = {
     "sqrt": 1,
 }
 """numpy's functions of these names, and how many arguments each takes."""
+
+COLUMN = "column"
+"""The function that names a column by any text."""
 
 _FLOAT = "float of"
 """What numbers and comparisons are wrapped in; no column of a formula can have this name."""
@@ -119,10 +124,7 @@ def parse(text: str) -> Formula:
     FormulaError
         Where it is none.
     """
-    try:
-        tree = ast.parse(text, mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise FormulaError(f"'{_short(text)}' is no formula ({one_line(error)})") from error
+    tree = parse_tree(text)
     names: dict[str, None] = {}
     for node in ast.walk(tree):
         _check(node, text)
@@ -134,6 +136,43 @@ def parse(text: str) -> Formula:
     except RecursionError as error:
         raise FormulaError(f"'{_short(text)}' is no formula (it is nested too deeply)") from error
     return Formula(text, tuple(n for n in names if n not in called), code)
+
+
+def parse_tree(text: str) -> ast.Expression:
+    """Return the syntax tree of a formula, in which every column is a name, whatever it is called.
+
+    Raises
+    ------
+    FormulaError
+    """
+    try:
+        return cast(ast.Expression, _Named().visit(ast.parse(text.strip(), mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise FormulaError(f"'{_short(text)}' is no formula ({one_line(error)})") from error
+
+
+def as_column(name: str) -> str:
+    """Return how a formula names a column.
+
+    Examples
+    --------
+    >>> as_column("batch_size"), as_column("GPU type"), as_column("class")
+    ('batch_size', "column('GPU type')", "column('class')")
+    """
+    is_plain = name.isidentifier() and not keyword.iskeyword(name) and name not in {*FUNCTIONS, COLUMN}
+    return name if is_plain else f"{COLUMN}({name!r})"
+
+
+class _Named(ast.NodeTransformer):
+    """Makes a name of every `column('...')`."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        match node:
+            case ast.Call(func=ast.Name(id=called), args=[ast.Constant(value=str(name))], keywords=[]):
+                if called == COLUMN and name != _FLOAT:
+                    return ast.copy_location(ast.Name(name, ast.Load()), node)
+        self.generic_visit(node)
+        return node
 
 
 class _InFloats(ast.NodeTransformer):

@@ -25,6 +25,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from llmlat.files import read_object, write_json
+
 log = logging.getLogger(__name__)
 
 KNOWLEDGE = Path(".jobs")
@@ -123,15 +125,12 @@ class SweepFolder:
         with FileLock(self.path / KNOWLEDGE / "state.lock"):
             state = self._read()
             yield state
-            path = self.path / STATE
-            beside = path.with_suffix(".tmp")
-            beside.write_text(json.dumps(state), encoding="utf-8")
-            beside.replace(path)
+            write_json(self.path / STATE, state)
 
     def _read(self) -> dict[str, Any]:
         state: dict[str, Any] = {}
         with suppress(OSError, ValueError):
-            state = json.loads((self.path / STATE).read_text(encoding="utf-8"))
+            state = read_object(self.path / STATE)
         return {"folders": {}, **state, "command": {**_a_command(), **state.get("command", {})}}
 
 

@@ -1,6 +1,5 @@
 """How a job ended: DONE.json or FAILED.json in its folder, and neither where its process was killed."""
 
-import json
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmlat.errors import one_line
+from llmlat.files import plain, read_object, write_json
 
 DONE, FAILED = "DONE.json", "FAILED.json"
 TRACEBACK_LINES = 20
@@ -41,8 +41,7 @@ def read_outcome(folder: Path) -> Outcome:
 
 def _read(path: Path) -> dict[str, Any] | None:
     with suppress(OSError, ValueError):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else None
+        return read_object(path)
     return None
 
 
@@ -53,7 +52,8 @@ def is_done(folder: Path, resolved: Mapping[str, Any]) -> bool:
 
 
 def _as_read_back(resolved: Mapping[str, Any]) -> Any:
-    return json.loads(_encode(resolved))
+    # A setting may be infinite, or an object that a resolver made: what is read back then compares the same.
+    return plain(resolved, default=str)
 
 
 def begin(folder: Path) -> None:
@@ -72,7 +72,7 @@ def write_done(
         "dataset_key": metrics["dataset_key"],
         "seconds": round(seconds, 3),
     }
-    _write(folder / DONE, said)
+    write_json(folder / DONE, said)
     return Outcome("done", said)
 
 
@@ -86,17 +86,5 @@ def write_failed(folder: Path, error: BaseException, seconds: float) -> Outcome:
         "seconds": round(seconds, 3),
     }
     (folder / DONE).unlink(missing_ok=True)
-    _write(folder / FAILED, said)
+    write_json(folder / FAILED, said)
     return Outcome("failed", said)
-
-
-def _encode(content: Any) -> bytes:
-    # A setting may be infinite, or an object that a resolver made: what is read back then compares the same.
-    return (json.dumps(content, indent=2, default=str, ensure_ascii=False) + "\n").encode()
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    # Not at the top: a job that is skipped loads no pandas.
-    from llmlat.dataset import write_atomically
-
-    write_atomically(path, _encode(content))

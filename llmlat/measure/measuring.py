@@ -15,6 +15,7 @@ from llmlat.measure.cells import Cell
 from llmlat.measure.collect import Collector, RequestBrokenOffError
 from llmlat.measure.generators import Generators
 from llmlat.measure.machine.device import is_out_of_memory
+from llmlat.measure.machine.pauses import PauseWatch
 from llmlat.measure.prompts import Request
 from llmlat.measure.protocol.agenda import Agenda
 from llmlat.measure.protocol.memory import Misfits
@@ -35,6 +36,7 @@ class Measuring:
     generators : Generators
     collector : Collector
     telemetry : Telemetry
+    pauses : PauseWatch
     device : torch.device
     on_request : callable
         Called with each request and its rows, once they are on disk.
@@ -48,6 +50,7 @@ class Measuring:
         generators: Generators,
         collector: Collector,
         telemetry: Telemetry,
+        pauses: PauseWatch,
         device: torch.device,
         on_request: OnRequest,
     ) -> None:
@@ -57,6 +60,7 @@ class Measuring:
         self._generators = generators
         self._collector = collector
         self._telemetry = telemetry
+        self._pauses = pauses
         self._device = device
         self._on_request = on_request
         self._misfits = Misfits(dataset.skipped())
@@ -96,10 +100,14 @@ class Measuring:
         self._on_request(request, rows)
 
     def _measure_once(self, request: Request) -> pd.DataFrame:
-        rows = self._telemetry.annotate(self._collector.measure(request, *self._generators.of(request.cell)))
+        rows = self._annotated(self._collector.measure(request, *self._generators.of(request.cell)))
         self._began_ns = self._began_ns or _start_ns(rows)
         self._ended_ns = int(rows["completed_at_ns"].max())
         return rows if self._is_settled else with_flag(rows, NOT_SETTLED)
+
+    def _annotated(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return rows with what is known of the machine while they were taken."""
+        return self._pauses.flag(self._telemetry.annotate(rows))
 
     def _record_misfit(self, error: RequestBrokenOffError, request: Request) -> None:
         """Record a request that does not fit and make room again; anything else that broke it off goes on.
@@ -142,7 +150,7 @@ class Measuring:
                 warm_up = warm_up or described
                 break
         if warm_up is not None:
-            rows = self._telemetry.annotate(pd.concat(parts, ignore_index=True))
+            rows = self._annotated(pd.concat(parts, ignore_index=True))
             self._is_settled = keep_warm_up(self._dataset, self._collector.session_id, rows, warm_up)
 
     def _fitting(self, pending: list[Request], cell: Cell) -> Iterator[Request]:

@@ -17,6 +17,7 @@ from llmlat.measure.machine.device import is_out_of_memory
 from llmlat.measure.machine.device_lock import alone_on
 from llmlat.measure.machine.environment import describe_session, mark_cost_ns
 from llmlat.measure.machine.neighbours import notice_foreign_processes
+from llmlat.measure.machine.pauses import PauseWatch
 from llmlat.measure.measuring import Measuring
 from llmlat.measure.plan import Plan
 from llmlat.measure.protocol.agenda import Agenda
@@ -134,10 +135,11 @@ def _run_session(
     collector = Collector(timer, session_id, config.seed)
     with (
         open_telemetry(plan.device, config.collect, collector.epoch_offset_ns) as telemetry,
+        PauseWatch(collector.epoch_offset_ns) as pauses,
         set_aside_from_garbage_collection(),
     ):
         measuring = Measuring(
-            config, dataset, agenda, generators, collector, telemetry, plan.device, on_request
+            config, dataset, agenda, generators, collector, telemetry, pauses, plan.device, on_request
         )
         try:
             measuring.run()

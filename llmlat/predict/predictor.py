@@ -4,12 +4,12 @@ A linear predictor is its formula; evaluating it takes a microsecond. Any other 
 file as the fitted scikit-learn pipeline, and loading it imports scikit-learn.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlat.errors import LlmlatError
+from llmlat.files import read_object
 from llmlat.predict.estimate import Estimate, OutsideError, estimate
 from llmlat.predict.evaluators import LoadError, Values, linear_of, pipeline_of
 
@@ -191,7 +191,7 @@ def load_predictor(path: str | Path) -> Predictor:
     path = Path(path)
     path = path / "predictor.json" if path.is_dir() else path
     try:
-        spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        spec = read_object(path)
         if spec["format"] != FORMAT:
             raise PredictorError(
                 f"{path}: format {spec['format']} is not {FORMAT}; fit again with this version of llmlat."

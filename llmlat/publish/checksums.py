@@ -4,8 +4,8 @@ import hashlib
 import re
 from pathlib import Path, PurePosixPath
 
-from llmlat.dataset import write_atomically
 from llmlat.errors import DatasetError
+from llmlat.files import write_atomically
 
 SUMS = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")

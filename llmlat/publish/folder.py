@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import llmlat
-from llmlat.dataset import Dataset, write_atomically, write_json
+from llmlat.dataset import Dataset
 from llmlat.errors import DatasetError
+from llmlat.files import write_atomically, write_json
 from llmlat.publish.card import CARD, PICTURE, card
 from llmlat.publish.checksums import SUMS, differences, read_sums, visible_files, write_sums
 from llmlat.publish.figure import draw

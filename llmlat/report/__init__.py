@@ -4,13 +4,13 @@ What is said is decided once (`tables`, `story`, `plots`), and each output only 
 the markdown and the terminal never disagree.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from llmlat.files import write_atomically
 from llmlat.report import plots, story
 from llmlat.report.markdown import markdown
 from llmlat.report.page import page
@@ -50,13 +50,5 @@ def write(
     for stale in set(found) - set(drawings):
         (folder / "figures" / f"{stale}.svg").unlink(missing_ok=True)
     for path, text in contents.items():
-        _write_whole(folder / path, text)
+        write_atomically(folder / path, text.encode())
     return drawings
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside the file and rename, so that a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)

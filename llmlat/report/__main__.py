@@ -5,7 +5,6 @@ Only files are read: nothing is measured, fitted or loaded onto a device.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pandas as pd
 
 from llmlat import report
 from llmlat.errors import DatasetError, LlmlatError, one_line
+from llmlat.files import read_object
 from llmlat.sources.again import reopened
 from llmlat.sweep import summarise, terminal_lines
 
@@ -60,8 +60,7 @@ def rebuild(folder: Path) -> Path:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return content
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: missing or unreadable ({one_line(error)}); run again.") from error
 

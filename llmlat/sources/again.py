@@ -29,11 +29,7 @@ def reopened(described: Mapping[str, Any]) -> Rows:
     table = (described.get("provenance") or {}).get("table")
     if table is not None:
         columns = TableColumnsConfig(**table["columns"])
-        return rows_of_table(
-            TableConfig(
-                **{**table, "path": described["path"], "unit": TimeUnit(table["unit"]), "columns": columns}
-            ),
-            "",
-        )
+        told = {**table, "columns": columns, "path": described["path"], "unit": TimeUnit(table["unit"])}
+        return rows_of_table(TableConfig(**told), "")
     each = described.get("datasets", [described])
     return rows_of([Dataset(Path(one["path"]).parent) for one in each], "")

@@ -12,7 +12,7 @@ from llmlat.dataset import Dataset, DatasetState, key_of
 from llmlat.provenance import describe, facts
 from llmlat.records import REQUEST
 from llmlat.sources import Rows
-from llmlat.steps import one_row_a_step, previous_latency
+from llmlat.steps import one_row_a_step, previous_latency, with_contents
 
 # The engine whose measurement, set beside, tells what the key-value cache does.
 CONTRAST = {"eager": "no_cache", "no_cache": "eager"}
@@ -65,9 +65,9 @@ def _read_together(datasets: Sequence[Dataset]) -> tuple[pd.DataFrame, pd.DataFr
 def with_what_is_known(steps: pd.DataFrame, provenance: Mapping[str, Any]) -> pd.DataFrame:
     """Set beside steps what is one value for their dataset, and what is known of the step before.
 
-    These are the columns of `llmlat.records.FACTS` and `BEFORE`.
+    These are the columns of `llmlat.records.CONTENTS`, `FACTS` and `BEFORE`.
     """
-    return steps.assign(**facts(provenance), previous_token_latency_ms=previous_latency(steps))
+    return with_contents(steps).assign(**facts(provenance), previous_token_latency_ms=previous_latency(steps))
 
 
 def _numbered_on(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:

@@ -1,7 +1,9 @@
 """Rows of somebody's own table: a CSV or parquet file, and which of its columns is what."""
 
 import logging
-from dataclasses import asdict
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,26 @@ import pandas as pd
 import pyarrow as pa
 
 import llmlat
-from llmlat.config import TableConfig
+from llmlat.config import TableConfig, TimeUnit
 from llmlat.errors import ConfigError
 from llmlat.formulas.formula import Formula, FormulaError, parse
-from llmlat.records import BEFORE, COLUMNS, DECODE, FACTS, KNOWN, PREFILL, PROMPT, REQUEST, TARGET, Column
+from llmlat.records import (
+    BEFORE,
+    COLUMNS,
+    DECODE,
+    FACTS,
+    KNOWN,
+    PHASES,
+    PREFILL,
+    PROMPT,
+    REQUEST,
+    TARGET,
+    Column,
+)
 from llmlat.sources import Rows
-from llmlat.sources.table_file import key_of_table, peek, read_table
+from llmlat.sources.csv_file import numbers_where_they_are
+from llmlat.sources.table_file import is_parquet, key_of_table, peek, read_table
+from llmlat.sources.table_types import milliseconds, texts
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +39,17 @@ MS_PER = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 # A step of a language model that takes less, or more, is more likely in another unit.
 LEAST_PLAUSIBLE_MS, MOST_PLAUSIBLE_MS = 0.02, 10_000.0
 
-MADE = (REQUEST, PROMPT, TARGET, "phase", "token_index", "padded_context_length", "batch_context_tokens")
-"""What is worked out, whatever a table has under these names."""
+IS_PREFILL = "is_prefill"
+"""What tells first tokens from others, where a table maps it; a feature as well."""
+
+MADE = (REQUEST, PROMPT, TARGET)
+"""What is worked out, whatever a table has under these names: none of them can be a feature."""
+
+PLACES = ("phase", "token_index", "padded_context_length", "batch_context_tokens")
+"""What is worked out where a table has nothing under these names."""
 
 PLAIN: dict[str, Any] = {
-    **{c.name: np.nan for c in (*COLUMNS, *FACTS, *BEFORE) if c.nullable and c.name not in MADE},
+    **{c.name: np.nan for c in (*COLUMNS, *FACTS, *BEFORE) if c.nullable and c.name not in PLACES},
     "session_id": 0,
     "session_request": 1,
     "is_warmup": False,
@@ -52,9 +74,14 @@ def known_columns(table: TableConfig) -> dict[str, Column]:
     ------
     ConfigError, DatasetError
     """
-    rows = peek(table)
+    rows = peek(table) if is_parquet(table) else read_table(table)
     _check(table, rows)
+    # Their types are those of the rows that are kept.
+    with suppress(ConfigError):
+        rows = _kept(table, rows)
     ours = {name: KNOWN[name] for name in (*mapped(table), *PLAIN) if name in KNOWN}
+    if IS_PREFILL in mapped(table):
+        ours[IS_PREFILL] = Column(IS_PREFILL, pa.bool_(), "", "As table.columns.is_prefill says.")
     own = {
         name: Column(
             name,
@@ -65,10 +92,11 @@ def known_columns(table: TableConfig) -> dict[str, Column]:
         )
         for name in map(str, rows.columns)
     }
-    made = {name: KNOWN[name] for name in MADE}
+    places = {name: KNOWN[name] for name in PLACES if name not in own}
     if "context_length" not in {*ours, *own}:
-        made = {name: column for name, column in made.items() if "context" not in name}
-    return {**own, **{name: column for name, column in ours.items() if name not in own}, **made}
+        places = {name: column for name, column in places.items() if "context" not in name}
+    made = {name: KNOWN[name] for name in MADE if name != table.latency}
+    return {**own, **{name: column for name, column in ours.items() if name not in own}, **places, **made}
 
 
 def rows_of_table(table: TableConfig, experiment: str) -> Rows:
@@ -98,7 +126,8 @@ def rows_of_frame(table: TableConfig, read: pd.DataFrame, experiment: str) -> Ro
     filled = rows.assign(**{k: v for k, v in PLAIN.items() if k not in rows})
     for name, text in mapped(table).items():
         filled[name] = _mapped_values(name, text, rows, table)
-    filled = _typed(filled, rows)
+    filled = _typed(filled, rows, mapped(table))
+    filled = filled.drop(columns=[name for name in MADE if name in filled and name in rows])
     filled[TARGET] = _latency_ms(table, rows, notices)
     filled[REQUEST], filled[PROMPT] = _groups(table, rows, notices)
     filled = _with_places(filled, table)
@@ -121,13 +150,17 @@ def _mapped_values(name: str, text: str, rows: pd.DataFrame, table: TableConfig)
         raise ConfigError(f"{key}={text}: it reads {table.latency}, which is what is to be predicted.")
     values = pd.Series(_evaluated(text, rows, key))
     if name in KNOWN and KNOWN[name].is_text:
-        return values.astype(str).to_numpy()
+        return texts(values).to_numpy()
     return _numbers(values, f"{key}={text}")
 
 
-def _typed(filled: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+def _typed(filled: pd.DataFrame, rows: pd.DataFrame, mapped_names: Collection[str]) -> pd.DataFrame:
     """Hold the columns of a table that have one of our names to what ours are."""
-    given = [column for column in KNOWN.values() if column.name in rows and column.name not in MADE]
+    given = [
+        column
+        for column in KNOWN.values()
+        if column.name in rows and column.name not in (*MADE, *mapped_names)
+    ]
     for column in given:
         is_text = not pd.api.types.is_numeric_dtype(filled[column.name])
         if is_text != column.is_text:
@@ -185,7 +218,8 @@ def _kept(table: TableConfig, rows: pd.DataFrame) -> pd.DataFrame:
     kept: pd.DataFrame = rows[_is_kept(table.where, rows)].reset_index(drop=True)
     if kept.empty:
         raise ConfigError(f"table.where={table.where}: it keeps none of {len(rows)} rows.")
-    return kept
+    # What was a text for the sake of a row that is gone is a number now.
+    return kept if is_parquet(table) else numbers_where_they_are(kept)
 
 
 def _is_kept(where: str, rows: pd.DataFrame) -> Any:
@@ -225,10 +259,15 @@ def parse_as(key: str, text: str) -> Formula:
 
 def _latency_ms(table: TableConfig, rows: pd.DataFrame, notices: list[str]) -> Any:
     name = str(table.latency)
+    if pd.api.types.is_timedelta64_dtype(rows[name]):
+        rows, table = rows.copy(), replace(table, unit=TimeUnit.ms)
+        rows[name] = milliseconds(rows[name])
     try:
         given = rows[name].to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"table.latency={name}: it holds texts; name a column of numbers.") from error
+        raise ConfigError(
+            f"table.latency={name}: it holds texts, such as {rows[name].iloc[0]!r}; name a column of numbers."
+        ) from error
     for is_bad, what in (
         (np.isnan(given), "missing"),
         (np.isinf(given), "infinite"),
@@ -258,33 +297,39 @@ def _groups(table: TableConfig, rows: pd.DataFrame, notices: list[str]) -> tuple
         number = np.arange(len(rows))
         return number, number.astype(str)
     grouped = rows.groupby(list(table.group), sort=True, dropna=False)
-    names = rows[list(table.group)].astype(str).agg(" ".join, axis=1)
+    names = rows[list(table.group)].apply(texts).agg(" ".join, axis=1)
     return grouped.ngroup().to_numpy(), names.to_numpy()
 
 
 def _with_places(rows: pd.DataFrame, table: TableConfig) -> pd.DataFrame:
     """Fill in what a row's place in its request would tell, where the table does not."""
-    prefill = rows.pop("is_prefill") if table.columns.is_prefill else pd.Series(0, rows.index)
+    is_first = rows[IS_PREFILL] != 0 if IS_PREFILL in mapped(table) else pd.Series(False, rows.index)
     place = rows.groupby(REQUEST).cumcount()
-    filled: dict[str, Any] = {"token_index": place, "phase": np.where(prefill != 0, PREFILL, DECODE)}
-    if "context_length" not in rows:
-        filled["context_length"] = rows.get("prompt_tokens", place)
-    if "prompt_tokens" not in rows:
-        filled["prompt_tokens"] = filled.get("context_length", rows.get("context_length"))
-    if "completed_at_ns" not in rows:
-        filled["completed_at_ns"] = np.int64(0)  # nothing is told of the order
-    rows = rows.assign(**filled)
-    return rows.assign(
-        padded_context_length=rows["context_length"],
-        batch_context_tokens=rows["context_length"] * rows["batch_size"],
-    )
+    filled: dict[str, Any] = {"token_index": place, "phase": np.where(is_first, PREFILL, DECODE)}
+    filled["context_length"] = rows.get("prompt_tokens", place)
+    filled["prompt_tokens"] = rows.get("context_length", filled["context_length"])
+    filled["completed_at_ns"] = np.int64(0)  # nothing is told of the order
+    rows = rows.assign(**{name: values for name, values in filled.items() if name not in rows})
+    if IS_PREFILL in mapped(table):
+        rows["phase"] = filled["phase"]
+    strange = sorted(set(rows["phase"]) - set(PHASES))
+    if strange:
+        raise ConfigError(
+            f"table.path: its column phase holds {strange[0]!r}, and llmlat's of that name holds {PREFILL} "
+            f"and {DECODE}; rename it, or tell first tokens by table.columns.is_prefill."
+        )
+    batch = {
+        "padded_context_length": rows["context_length"],
+        "batch_context_tokens": rows["context_length"] * rows["batch_size"],
+    }
+    return rows.assign(**{name: values for name, values in batch.items() if name not in rows})
 
 
 def _about(
     table: TableConfig, rows: pd.DataFrame, experiment: str, key: str, notices: list[str]
 ) -> dict[str, Any]:
     def told(name: str) -> str:
-        return " and ".join(map(str, rows[name].unique()[:3])) + (
+        return " and ".join(map(str, rows[name].dropna().unique()[:3])) + (
             f" and {rows[name].nunique() - 3} more" if rows[name].nunique() > 3 else ""
         )
 

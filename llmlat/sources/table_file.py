@@ -11,20 +11,26 @@ import pyarrow.dataset
 from llmlat.config import TableConfig
 from llmlat.dataset import KEY_LENGTH
 from llmlat.errors import DatasetError, one_line
+from llmlat.sources.csv_file import check_names, read_csv
+from llmlat.sources.table_types import settled
 
 N_PEEKED = 1000
 
 
 def table_files(table: TableConfig) -> list[Path]:
-    """Return a table's files: itself, or the parquet files of a folder."""
+    """Return a table's files: itself, or those of a folder, parquet where it has any, otherwise CSV."""
     path = Path(str(table.path))
-    return sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    for pattern in ("*.parquet", "*.csv", "*.tsv"):
+        if files := sorted(file for file in path.rglob(pattern) if not file.name.startswith(("_", "."))):
+            return files
+    raise DatasetError(f"table.path={path}: the folder holds neither parquet nor CSV files.")
 
 
 def is_parquet(table: TableConfig) -> bool:
     """Whether a table is a parquet file, or a folder of them."""
-    path = Path(str(table.path))
-    return path.is_dir() or path.suffix == ".parquet"
+    return table_files(table)[0].suffix in {".parquet", ".pq"}
 
 
 def peek(table: TableConfig) -> pd.DataFrame:
@@ -48,12 +54,9 @@ def read_table(table: TableConfig, n_rows: int | None = None) -> pd.DataFrame:
     """
     path = Path(str(table.path))
     try:
-        if not is_parquet(table):
-            rows = pd.read_csv(path, nrows=n_rows)
-        elif n_rows is None:
-            rows = pd.read_parquet(path)
-        else:
-            rows = pyarrow.dataset.dataset(path, format="parquet").head(n_rows).to_pandas()
+        rows = _read(path, table_files(table), is_parquet(table), n_rows)
+    except DatasetError:
+        raise
     except FileNotFoundError as error:
         raise DatasetError(
             f"table.path={path}: there is no such file. Relative paths start at {Path.cwd()}."
@@ -64,7 +67,22 @@ def read_table(table: TableConfig, n_rows: int | None = None) -> pd.DataFrame:
         ) from error
     if rows.empty:
         raise DatasetError(f"table.path={path}: it holds no rows.")
-    return rows.rename(columns=str)
+    return settled(rows.rename(columns=str))
+
+
+def _read(path: Path, files: list[Path], is_parquet: bool, n_rows: int | None) -> pd.DataFrame:
+    if not is_parquet:
+        return pd.concat([read_csv(file, n_rows) for file in files], ignore_index=True)[:n_rows]
+    # Folders may say a column in their names, as in model=llama/tp=2/part-0.parquet.
+    rows = pyarrow.dataset.dataset(
+        [str(file) for file in files],
+        format="parquet",
+        partitioning="hive",
+        partition_base_dir=str(path) if path.is_dir() else None,
+    )
+    check_names(rows.schema.names)
+    read: pd.DataFrame = (rows.to_table() if n_rows is None else rows.head(n_rows)).to_pandas()
+    return read
 
 
 def key_of_table(table: TableConfig) -> str:

@@ -1,6 +1,5 @@
 """Finds the jobs of a sweep on disk, and what became of each."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from llmlat.files import read_object
 from llmlat.jobs.folder import SweepFolder
 from llmlat.jobs.outcome import Outcome, read_outcome
 from llmlat.sweep.overrides import Value, parse
@@ -119,10 +119,9 @@ def _logged_error(path: Path) -> str | None:
 def _json(path: Path) -> dict[str, Any] | None:
     """Return a JSON object, or None where there is none to read: a damaged job costs only itself."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
 
 
 def _yaml(path: Path) -> Any:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmlat.dataset import write_atomically, write_frame
+from llmlat.dataset import write_frame
+from llmlat.files import write_atomically
 from llmlat.sweep import story
 from llmlat.sweep.choose import Choice, choose
 from llmlat.sweep.frame import read_jobs, swept_in

@@ -5,15 +5,14 @@ none; the project stands at its top.
 """
 
 import importlib
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlat.config import TrackingConfig, TrackingName
-from llmlat.dataset import write_atomically
 from llmlat.errors import ConfigError
+from llmlat.files import read_object, write_atomically
 from llmlat.tracking.run_note import RunNote, group_of, read_notes
 
 if TYPE_CHECKING:
@@ -73,8 +72,8 @@ def _filters(groups: Sequence[str | None]) -> Any:
 def _former_id(path: Path) -> str:
     """Return the id of the report that this sweep already has, to replace it."""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("id") or "")
-    except (OSError, ValueError, AttributeError):
+        return str(read_object(path).get("id") or "")
+    except (OSError, ValueError):
         return ""
 
 

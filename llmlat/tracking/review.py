@@ -1,6 +1,5 @@
 """What a team reads of a sweep beside its panels, as markdown: functions of its jobs and its folder."""
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from llmlat.files import read_object
 from llmlat.report import story, tables
 from llmlat.report.markdown import escaped
 from llmlat.report.markdown import table as as_markdown
@@ -73,10 +73,9 @@ class Review:
     def metrics(self, job: Any) -> dict[str, Any]:
         """Return a job's metrics; nothing where there are none to read."""
         try:
-            content = json.loads((self.folder / str(job) / "metrics.json").read_text(encoding="utf-8"))
+            return read_object(self.folder / str(job) / "metrics.json")
         except (OSError, ValueError):
             return {}
-        return content if isinstance(content, dict) else {}
 
 
 def asked(review: Review) -> str:

@@ -1,7 +1,6 @@
 """What a run folder says of its W&B run: which it is, and whether it has been sent."""
 
 import contextlib
-import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmlat.dataset import write_json
+from llmlat.files import read_object, write_json
 
 NOTE = Path("wandb") / "run.json"
 MOST_NAMED = 3
@@ -91,7 +90,7 @@ def read_notes(sweep_folder: Path) -> list[RunNote]:
     found = []
     for path in sorted(sweep_folder.rglob(str(NOTE))):
         with contextlib.suppress(OSError, ValueError, TypeError):
-            note = RunNote(**json.loads(path.read_text(encoding="utf-8")))
+            note = RunNote(**read_object(path))
             found.append(replace(note, folder=str(path.parents[1] / note.folder)))
     return found
 

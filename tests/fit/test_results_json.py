@@ -16,18 +16,18 @@ from llmlat.fit.results import Analysis, analyse
 from llmlat.predict.predictor import load_predictor
 
 REGRESSORS = sorted({path.stem for path in (config_dir() / "regressor").glob("*.yaml")} - {"custom"})
+BOOSTED = "+regressor.boosted={_target_: llmlat.fit.regressors.BoostedRegressor, max_rounds: 5}"
 QUICK = {
-    "hybrid": ["regressor.n_folds=2", "+regressor.boosted.max_iter=5"],
+    "hybrid": ["regressor.n_folds=2", BOOSTED],
     "auto": [
         "regressor.cv=2",
         "~regressor.candidates.hybrid",
-        "regressor.candidates.hist_gradient_boosting.regressor.random_state=1",
-        "+regressor.candidates.hist_gradient_boosting.regressor.max_iter=5",
+        "regressor.candidates.boosted_trees.regressor.max_rounds=5",
     ],
-    "hist_gradient_boosting": ["regressor.regressor.max_iter=5"],
+    "hist_gradient_boosting": ["regressor.regressor.max_rounds=5"],
     "random_forest": ["regressor.n_estimators=5"],
-    "xgboost": ["regressor.regressor.n_estimators=5"],
-    "mlp": ["regressor.regressor.hidden_layer_sizes=[8]"],
+    "xgboost": ["regressor.regressor.max_rounds=5"],
+    "mlp": ["regressor.regressor.regressor.hidden_layer_sizes=[8]"],
 }
 FEATURES = {"context_bin": "thesis", "last_token": "last_token", "auto": "physics", "hybrid": "physics"}
 ABOUT = dict.fromkeys(

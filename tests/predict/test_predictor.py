@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 
 import llmlat
 from llmlat.errors import LlmlatError
+from llmlat.files import write_json
 from llmlat.fit.export import write_predictor
 from llmlat.fit.results import Analysis
 from llmlat.predict import predictor as predictor_module
@@ -295,7 +296,7 @@ def test_a_pipeline_that_cannot_be_unpickled_here(write: Callable[..., Written])
     (folder / "predictor.joblib").write_bytes(garbage)
     spec = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
     spec["pipeline"]["sha256"] = hashlib.sha256(garbage).hexdigest()
-    (folder / "predictor.json").write_text(json.dumps(spec))
+    write_json(folder / "predictor.json", spec)
     with pytest.raises(PredictorError, match="cannot be unpickled here"):
         load_predictor(folder)
 

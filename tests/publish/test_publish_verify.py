@@ -1,6 +1,7 @@
 """What verifying a publication finds: every changed byte, and what sums that match cannot hide."""
 
 import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from llmlat.errors import DatasetError
+from llmlat.files import write_json
 from llmlat.publish import verify
 
 
@@ -58,7 +60,9 @@ def test_what_a_download_leaves_is_passed_over(published: Path) -> None:
 
 
 def sign_again(folder: Path) -> None:
-    """Write the sums anew, as someone who tampers with care would."""
+    """Write the digests and sums anew, as someone who tampers with care would."""
+    provenance = json.loads((folder / "provenance.json").read_text())
+    write_json(folder / "provenance.json", provenance)
     names = [line[66:] for line in (folder / "SHA256SUMS").read_text().splitlines()]
     sums = [f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n" for n in names]
     (folder / "SHA256SUMS").write_text("".join(sums))

@@ -1,5 +1,6 @@
 """The lines for the terminal, and `python -m llmlat.report` for sweeps and runs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from sweep_metrics import metrics_of
 
+from llmlat.files import write_json
 from llmlat.report.__main__ import main
 from llmlat.sweep import summarise, terminal_lines
 
@@ -79,7 +81,7 @@ def test_a_runs_report_is_made_again_to_the_letter(real_sweep: Path, monkeypatch
     # Where the sweep was run, before the fixture moved it.
     moved = real_sweep.parents[2]
     described = (run / "dataset.json").read_text().replace(str(moved.with_name("sweeping")), str(moved))
-    (run / "dataset.json").write_text(described)
+    write_json(run / "dataset.json", json.loads(described))
     assert report(run, monkeypatch) == 0
     assert {path: path.read_bytes() for path in made} == made
 

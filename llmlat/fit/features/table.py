@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from llmlat.formulas.formula import as_column
 from llmlat.formulas.recipe import recipe_of
 
 Numbers = npt.NDArray[np.float64]
@@ -113,7 +114,11 @@ class FeatureTable(TransformerMixin, BaseEstimator):
         """Return each column that can explain something as a formula on inputs and derived columns."""
         check_is_fitted(self)
         plain = {name: name for name in self.columns if name not in self.categories_}
-        spelled = {f"{n}={v}": f"{n} == {v!r}" for n, values in self.categories_.items() for v in values[1:]}
+        spelled = {
+            f"{n}={v}": f"{as_column(n)} == {v!r}"
+            for n, values in self.categories_.items()
+            for v in values[1:]
+        }
         known = plain | spelled
         return {name: known[name] for name in itertools.compress(self.feature_names_out_, self.telling_)}
 
@@ -182,4 +187,5 @@ def _spelled(value: float) -> str:
 def _as_array(column: pd.Series) -> npt.NDArray[Any]:
     if pd.api.types.is_numeric_dtype(column):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    return column.to_numpy(dtype=object)
+    # Whatever stands for a missing text, a predictor file and SQL spell it `nan`.
+    return column.astype(object).where(column.notna(), "nan").astype(str).to_numpy(dtype=object)

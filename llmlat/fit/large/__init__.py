@@ -1,6 +1,6 @@
 """Large data: rows in parquet files are fitted and tested where they lie, and never loaded whole.
 
-Ridge and physics need only sums over the rows, which DuckDB adds up: both are exact. Any other regressor is
+Ridge needs only sums over the rows, which DuckDB adds up: it is exact. Any other regressor is
 fitted on whole requests drawn at random, and says so. Test rows are predicted in batches.
 """
 

@@ -14,7 +14,6 @@ from llmlat.fit.evaluate import Milliseconds
 from llmlat.fit.large.features import extremes, learn_features
 from llmlat.fit.large.moments import sums
 from llmlat.fit.large.parts import divide
-from llmlat.fit.large.physics import START_ROWS, fit_physics, is_physics
 from llmlat.fit.large.ridge import fit_ridge, is_ridge
 from llmlat.fit.large.rows import Part, number
 from llmlat.fit.large.sample import fit_sample, sample
@@ -66,7 +65,7 @@ class LargeFit:
         `n_events`, `n_train`, `n_test`, `n_requests`; the error block of the test rows; `baselines`, the
         `mean` and `median` of the training rows tested on the same rows; `split`; `how` and `n_passes`.
     how : str
-        `exact`, with what became of physics's floor; or how much was drawn: `sampled by group: 812 of 10,000
+        `exact`; or how much was drawn: `sampled by group: 812 of 10,000
         requests, 1,000,000 of 50,000,000 rows`.
     n_passes : int
         How often the files were read.
@@ -94,8 +93,8 @@ def fit_large(source: Source, pipeline: Pipeline, settings: Settings) -> LargeFi
     source : Source
     pipeline : Pipeline
         Unfitted: the steps `features` (a `FeatureTable` on the source's inputs; without it, the inputs are
-        the features), `scaled` and `regressor`. Ridge behind a StandardScaler and physics on features in
-        their units are fitted on all rows; any other on a sample of whole requests.
+        the features), `scaled` and `regressor`. Ridge behind a StandardScaler is fitted on all rows; any
+        other on a sample of whole requests.
     settings : Settings
 
     Returns
@@ -135,7 +134,7 @@ def fit_large(source: Source, pipeline: Pipeline, settings: Settings) -> LargeFi
 
 def fit_part(train: Part, pipeline: Pipeline, settings: Settings) -> tuple[Pipeline, Summary, str]:
     """Return a pipeline fitted on a part, where its features lie, and how it was fitted."""
-    if not (is_ridge(pipeline) or is_physics(pipeline)):
+    if not is_ridge(pipeline):
         drawn = sample(train, settings.sample_rows, settings.split.seed)
         near = summarise(replace(train, columns=()))
         return fit_sample(pipeline, drawn, train.columns), near, str(drawn)
@@ -148,11 +147,7 @@ def fit_part(train: Part, pipeline: Pipeline, settings: Settings) -> tuple[Pipel
 
 def _fit_exactly(work: Part, pipeline: Pipeline, settings: Settings) -> tuple[Pipeline, Summary, str]:
     near = summarise(work)
-    if is_ridge(pipeline):
-        return fit_ridge(pipeline, sums(work, near).moments(), work.first(N_SOME)), near, EXACT
-    start = sample(work, START_ROWS, settings.split.seed)
-    fitted, how = fit_physics(work, near, pipeline, start)
-    return fitted, near, how
+    return fit_ridge(pipeline, sums(work, near).moments(), work.first(N_SOME)), near, EXACT
 
 
 def _tested(train: Part, near: Summary) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from llmlat.errors import ConfigError
 from llmlat.fit.large.rows import name, number, text
+from llmlat.formulas.formula import FormulaError, parse_tree
 
 NAN = "'nan'::DOUBLE"
 
@@ -62,8 +63,8 @@ def formula_sql(formula: str, derived: Mapping[str, str], texts: Collection[str]
         Where a part of it is not of the language.
     """
     try:
-        return _Translation(derived, texts).sql(ast.parse(formula, mode="eval").body)
-    except (KeyError, SyntaxError) as error:
+        return _Translation(derived, texts).sql(parse_tree(formula).body)
+    except (KeyError, FormulaError) as error:
         raise ConfigError(f"features.derived: '{formula}' is no formula.") from error
 
 

@@ -11,12 +11,13 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 from llmlat.fit.regressors.columns import column_position
+from llmlat.fit.regressors.criterion import MEAN, check_criterion, constant
 
 Floats = npt.NDArray[np.float64]
 
 
 class ContextBinRegressor(RegressorMixin, BaseEstimator):
-    """The median latency of rows of like context: bins of one column, each with as many rows.
+    """The mean latency of rows of like context: bins of one column, each with as many rows.
 
     Parameters
     ----------
@@ -24,20 +25,23 @@ class ContextBinRegressor(RegressorMixin, BaseEstimator):
         The column that is binned, by name or position.
     n_bins : int, default=10
         Bins at most; fewer where the column has fewer values.
+    criterion : str, default='mean'
+        What a bin's number states: `mean`, or what `mae`, `mape`, `pinball` or `pinball@0.99` is least at.
 
     Attributes
     ----------
     edges_ : ndarray of float64, shape (n_bins - 1,)
         Where a bin ends and the next begins.
-    medians_ms_ : ndarray of float64, shape (n_bins,)
+    levels_ms_ : ndarray of float64, shape (n_bins,)
     n_features_in_ : int
     feature_names_in_ : ndarray of str, shape (n_features,)
         Where `X` had names.
     """
 
-    def __init__(self, column: str | int = 0, n_bins: int = 10) -> None:
+    def __init__(self, column: str | int = 0, n_bins: int = 10, criterion: str = MEAN) -> None:
         self.column = column
         self.n_bins = n_bins
+        self.criterion = criterion
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit on rows.
@@ -49,6 +53,7 @@ class ContextBinRegressor(RegressorMixin, BaseEstimator):
         """
         if self.n_bins < 1:
             raise ValueError(f"n_bins={self.n_bins}: use a whole number of at least 1")
+        check_criterion(self.criterion)
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         check_non_negative(X, f"{type(self).__name__}: columns are 0 or more; leave them unscaled.")
         values = X[:, column_position(self, self.column)]
@@ -57,14 +62,15 @@ class ContextBinRegressor(RegressorMixin, BaseEstimator):
         edges = np.unique(np.quantile(values, shares, method="higher"))
         self.edges_ = edges[edges > values.min()]
         bins = self._bins(values)
-        self.medians_ms_ = np.array([np.median(y[bins == k]) for k in range(len(self.edges_) + 1)])
+        in_bins = [y[bins == k] for k in range(len(self.edges_) + 1)]
+        self.levels_ms_ = np.array([constant(self.criterion, each) for each in in_bins])
         return self
 
     def predict(self, X: Any) -> Floats:
         """Return latencies in ms, shape (n_rows,); outside the bins the nearest one's."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        predicted: Floats = self.medians_ms_[self._bins(X[:, column_position(self, self.column)])]
+        predicted: Floats = self.levels_ms_[self._bins(X[:, column_position(self, self.column)])]
         return predicted
 
     def __sklearn_tags__(self) -> Any:

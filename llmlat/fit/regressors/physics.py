@@ -8,11 +8,14 @@ peak rate. Kernels run one after the other, so their times add up. The host laun
 step takes the longer of both: the floor is what launching costs. Reading the weights of one model costs the
 same at every step, so below the roofline's ridge it is part of the floor or of the overhead.
 
-What is minimised is the squared *relative* error, sum of ((predicted - measured) / measured)^2: a step of
-7 ms counts as much as a prefill of 8 s, and a step that was held up ten-fold counts for hardly anything.
+What is minimised is the squared error as a share of the *predicted* latency: a step of 7 ms counts as much as
+a prefill of 8 s, and what is predicted is the mean (McCullagh and Nelder 1989, *Generalized Linear Models*,
+chapter 9: a quasi-likelihood of constant coefficient of variation). As a share of what was measured, a step
+that was held up would count for hardly anything, and sums of predictions would fall short.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -22,10 +25,13 @@ from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
+from llmlat.fit.regressors.criterion import MEAN, check_criterion, ratio_level
+
 Floats = npt.NDArray[np.float64]
 
 START_SHARES = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
 MAX_ROUNDS = 20
+SETTLED = 1e-6  # of a prediction: what it may still move by from round to round
 FLOOR_PARAMETERS = 2  # its height, and where it ends
 EXACT = 1e-18  # mean squared relative error that is rounding and no misfit
 
@@ -37,9 +43,17 @@ class PhysicsRegressor(RegressorMixin, BaseEstimator):
     Problems*, chapter 23). With a floor it is a maximum of two affine pieces, fitted by dividing the rows
     between the pieces and fitting each on its own, in turns, from several starts (Magnani and Boyd 2009,
     "Convex piecewise-linear fitting", Optimization and Engineering 10). The floor stays where Schwarz's
-    criterion (1978) holds it to be worth its parameters. Nothing is drawn at random.
+    criterion (1978) holds it to be worth its parameters, with as many rows as the groups are worth that they
+    come in. Nothing is drawn at random.
 
     A column that does not vary cannot be told from the overhead, which then holds its cost.
+
+    Parameters
+    ----------
+    criterion : str, default='mean'
+        What predictions state: `mean`, or what `mae`, `mape`, `pinball` or `pinball@0.99` is least at. For
+        these, errors count as shares of what was measured, which a step held up ten-fold hardly moves, and
+        the costs are then scaled.
 
     Attributes
     ----------
@@ -62,7 +76,10 @@ class PhysicsRegressor(RegressorMixin, BaseEstimator):
     (7.0, [0.004])
     """
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def __init__(self, criterion: str = MEAN) -> None:
+        self.criterion = criterion
+
+    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
         """Fit on rows of work and latency.
 
         Parameters
@@ -71,21 +88,25 @@ class PhysicsRegressor(RegressorMixin, BaseEstimator):
             Work of each step: bytes, operations, tokens; 0 or more.
         y : array-like, shape (n_rows,)
             Latencies in ms; above 0.
+        groups : array-like, shape (n_rows,), optional
+            Rows that are alike, such as one request's: together they tell less than as many others.
 
         Raises
         ------
         ValueError
-            Where work is negative, or a latency is not above 0.
+            Where work is negative, or a latency is not above 0; where there is no such criterion.
         """
+        check_criterion(self.criterion)
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         check_non_negative(X, f"{type(self).__name__}: work is 0 or more; leave it unscaled.")
         check_latencies(y)
         varying = np.ptp(X, axis=0) > 0
-        relative = np.column_stack([np.ones(len(y)), X[:, varying]]) / y[:, None]
-        self.floor_ms_, line = _worth_its_floor(relative, _fit_line(relative))
-        self.overhead_ms_ = float(line[0])
+        work = np.column_stack([np.ones(len(y)), X[:, varying]])
+        law = _with_floor(work, y, groups, is_mean=self.criterion == MEAN)
+        scale = 1.0 if self.criterion == MEAN else ratio_level(self.criterion, y, law.predict(work))
+        self.floor_ms_, self.overhead_ms_ = scale * law.floor, scale * float(law.line[0])
         self.coef_ = np.zeros(X.shape[1])
-        self.coef_[varying] = line[1:]
+        self.coef_[varying] = scale * law.line[1:]
         return self
 
     def predict(self, X: Any) -> Floats:
@@ -115,49 +136,106 @@ def check_latencies(y: Floats) -> None:
         raise ValueError(f"{n_wrong} of {len(y)} latencies are not above 0 ms, so no relative error is known")
 
 
-# From here on, rows are divided by their latency: the first column, of ones, holds its inverse, and what a
-# fit should say of each row is 1.
+@dataclass(frozen=True)
+class _Law:
+    """latency = max(floor, work @ line); the first column of work is of ones, for the overhead."""
+
+    floor: float
+    line: Floats
+
+    def predict(self, work: Floats) -> Floats:
+        predicted: Floats = np.maximum(self.floor, work @ self.line)
+        return predicted
+
+    def misses(self, work: Floats, y: Floats, size: Floats) -> Floats:
+        """Return errors as shares of a size."""
+        shares: Floats = (self.predict(work) - y) / size
+        return shares
 
 
-def _fit_line(relative: Floats) -> Floats:
-    """Return the non-negative coefficients with the smallest squared error."""
+def _with_floor(work: Floats, y: Floats, groups: Any, *, is_mean: bool) -> _Law:
+    """Return the law with a floor where one is worth it; the line alone where not."""
+    bare = _Law(0.0, _fit_line(work, y, y))
+    bare = _reweighted(bare, work, y) if is_mean else bare
+    size = _size(bare, work, y) if is_mean else y
+    tried = list(_divisions(bare, work, y, size))
+    if not tried:
+        return bare
+    best = min(tried, key=lambda law: float(np.square(law.misses(work, y, size)).sum()))
+    best = _reweighted(best, work, y) if is_mean else best
+    misses = best.misses(work, y, size)
+    loss, bare_loss = (max(float(np.square(m).mean()), EXACT) for m in (misses, bare.misses(work, y, size)))
+    n_told = _independent_rows(misses, groups)
+    return best if n_told * np.log(bare_loss / loss) > FLOOR_PARAMETERS * np.log(n_told) else bare
+
+
+def _size(law: _Law, work: Floats, y: Floats) -> Floats:
+    """Return what errors are shares of; nothing is predicted to be quicker than the quickest row."""
+    size: Floats = np.maximum(law.predict(work), y.min())
+    return size
+
+
+def _reweighted(law: _Law, work: Floats, y: Floats) -> _Law:
+    """Fit again with errors as shares of what the law predicts, until it predicts the same."""
+    predicted = law.predict(work)
+    for _ in range(MAX_ROUNDS):
+        size, on_floor = np.maximum(predicted, y.min()), work @ law.line < law.floor
+        if on_floor.all():
+            return law
+        line = _fit_line(work[~on_floor], y[~on_floor], size[~on_floor])
+        law = _Law(_fit_floor(y[on_floor], size[on_floor]) if on_floor.any() else 0.0, line)
+        before, predicted = predicted, law.predict(work)
+        if (np.abs(predicted - before) <= SETTLED * size).all():
+            break
+    return law
+
+
+def _fit_line(work: Floats, y: Floats, size: Floats) -> Floats:
+    """Return the non-negative coefficients with the smallest squared error as a share of a size."""
+    relative = work / size[:, None]
     scale = np.maximum(np.sqrt((relative**2).mean(axis=0)), np.finfo(np.float64).tiny)
-    augmented: Floats = np.column_stack([relative / scale, np.ones(len(relative))])
+    augmented: Floats = np.column_stack([relative / scale, y / size])
     # The triangle of the QR factorisation is the same problem, with as few rows as it has columns.
     triangle: Floats = qr(augmented, overwrite_a=True, mode="r")[0][: augmented.shape[1]]
     solution: Floats = nnls(triangle[:, :-1], triangle[:, -1])[0] / scale
     return solution
 
 
-def _fit_floor(relative: Floats) -> float:
-    inverse = relative[:, 0]
-    return float(inverse.sum() / (inverse**2).sum())
+def _fit_floor(y: Floats, size: Floats) -> float:
+    return float((y / size**2).sum() / (1 / size**2).sum())
 
 
-def _loss(relative: Floats, floor: float, line: Floats) -> float:
-    predicted = np.maximum(floor * relative[:, 0], relative @ line)
-    return max(float(((predicted - 1) ** 2).mean()), EXACT)
-
-
-def _worth_its_floor(relative: Floats, line: Floats) -> tuple[float, Floats]:
-    """Return the floor and the line beside it; a floor of 0 and the line as it was where none shows."""
-    n_rows, bare = len(relative), _loss(relative, 0.0, line)
-    tried = [(_loss(relative, *pieces), pieces) for pieces in _divisions(relative, line)]
-    best, pieces = min(tried, key=lambda one: one[0], default=(bare, (0.0, line)))
-    is_worth_it = n_rows * np.log(bare / best) > FLOOR_PARAMETERS * np.log(n_rows)
-    return pieces if is_worth_it else (0.0, line)
-
-
-def _divisions(relative: Floats, line: Floats) -> Iterator[tuple[float, Floats]]:
+def _divisions(bare: _Law, work: Floats, y: Floats, size: Floats) -> Iterator[_Law]:
     """Yield a floor and a line for each division of the rows between them that is met."""
-    predicted = relative @ line / relative[:, 0]
+    predicted = work @ bare.line
     for share in START_SHARES:
         on_floor = predicted < np.quantile(predicted, share)
         for _ in range(MAX_ROUNDS):
             if on_floor.all() or not on_floor.any():
                 break
-            floor, beside = _fit_floor(relative[on_floor]), _fit_line(relative[~on_floor])
-            yield floor, beside
-            before, on_floor = on_floor, relative @ beside < floor * relative[:, 0]
+            floor = _fit_floor(y[on_floor], size[on_floor])
+            line = _fit_line(work[~on_floor], y[~on_floor], size[~on_floor])
+            yield _Law(floor, line)
+            before, on_floor = on_floor, work @ line < floor
             if np.array_equal(before, on_floor):
                 break
+
+
+def _independent_rows(misses: Floats, groups: Any) -> float:
+    """Return how many independent rows tell as much: fewer, where a group's rows miss alike.
+
+    By Kish's design effect (1965, *Survey Sampling*): 1 + (rows a group - 1) * correlation within groups.
+    """
+    n = len(misses)
+    if groups is None:
+        return n
+    _, own = np.unique(np.asarray(groups), return_inverse=True)
+    sizes = np.bincount(own)
+    if not 1 < len(sizes) < n:
+        return n
+    means = np.bincount(own, misses) / sizes
+    within = float(np.square(misses - means[own]).sum()) / (n - len(sizes))
+    between = float((sizes * np.square(means - misses.mean())).sum()) / (len(sizes) - 1)
+    usual = (n - float(np.square(sizes).sum()) / n) / (len(sizes) - 1)
+    correlation = (between - within) / max(between + (usual - 1) * within, float(np.finfo(np.float64).tiny))
+    return n / (1 + (usual - 1) * float(np.clip(correlation, 0.0, 1.0)))

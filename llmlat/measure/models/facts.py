@@ -23,7 +23,8 @@ def model_facts(model: PreTrainedModel) -> dict[str, int | None]:
         `n_parameters`; `weight_bytes`, what a decode step reads of them: everything as it is stored, scales
         of quantised layers too, without tables of embeddings, of which it reads a row a token;
         `kv_bytes_per_token`, keys and values of one token in all layers; and of the architecture
-        `n_layers`, `hidden_size`, `n_heads`, `n_kv_heads`, `head_dim`, `vocabulary` and `sliding_window`,
+        `bytes_per_value`, `n_layers`, `hidden_size`, `n_heads`, `n_kv_heads`, `head_dim`, `feed_forward`,
+        `vocabulary` and `sliding_window`,
         where every layer has one. None stands for what the architecture does not have. Of experts,
         `weight_bytes` counts every one.
     """
@@ -34,6 +35,7 @@ def model_facts(model: PreTrainedModel) -> dict[str, int | None]:
         "n_parameters": int(model.num_parameters()),
         "weight_bytes": sum(tensor.nbytes for tensor in _read_by_a_step(model)),
         "kv_bytes_per_token": 2 * math.prod(known) * model.dtype.itemsize if known == kv_sizes else None,
+        "bytes_per_value": model.dtype.itemsize,
         **sizes,
     }
 
@@ -49,6 +51,7 @@ def _attention_sizes(config: PreTrainedConfig) -> dict[str, int | None]:
         "n_heads": n_heads,
         "n_kv_heads": getattr(config, "num_key_value_heads", None) or n_heads,
         "head_dim": getattr(config, "head_dim", None) or per_head,
+        "feed_forward": getattr(config, "intermediate_size", None),
         "vocabulary": getattr(config, "vocab_size", None),
         "sliding_window": _window(config),
     }

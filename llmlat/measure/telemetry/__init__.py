@@ -14,10 +14,11 @@ import torch
 
 from llmlat.config import CollectConfig
 from llmlat.errors import ConfigError
+from llmlat.measure.frames import step_spans
 from llmlat.measure.machine.nvml import open_device
 from llmlat.measure.telemetry.cpu import CpuSource
 from llmlat.measure.telemetry.flags import flags_of
-from llmlat.measure.telemetry.join import empty_samples, join_samples, step_spans
+from llmlat.measure.telemetry.join import empty_samples, join_samples
 from llmlat.measure.telemetry.nvml import GpuSource
 from llmlat.measure.telemetry.sampler import Source, StateSampler
 

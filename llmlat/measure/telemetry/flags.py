@@ -19,13 +19,11 @@ where the time of any sample that shows the condition overlaps its step.
 """
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pynvml
 
+from llmlat.measure.frames import Nanoseconds, Verdict, with_flags
 from llmlat.measure.machine.neighbours import BUSY_CORES
-from llmlat.measure.telemetry.join import Nanoseconds
-from llmlat.records import FLAG_SEPARATOR, FLAGS
 
 SLOWDOWN_REASONS = (
     pynvml.nvmlClocksEventReasonSwPowerCap
@@ -36,8 +34,6 @@ SLOWDOWN_REASONS = (
 )
 # A GPU keeps its clock for longer than this when its work ends, and a request's rows are made before that.
 STILL_AT_WORK_NS = 100_000_000
-
-Verdict = npt.NDArray[np.bool_]
 
 
 def flags_of(
@@ -69,21 +65,7 @@ def flags_of(
         "busy_cpu": samples["other_cpu_cores"].to_numpy() > BUSY_CORES,
     }
     found = {name: _any_overlapping(shown[name], at_ns, start_ns, end_ns) for name in shown}
-    return _joined(flags, found)
-
-
-def _joined(flags: pd.Series, found: dict[str, Verdict]) -> pd.Series:
-    """Return flags as text, in the order of the glossary, with those found beside those there were."""
-    texts, which = np.unique(flags.to_numpy(dtype=str), return_inverse=True)
-    combination = np.zeros(len(flags), dtype=np.int64)
-    for place, name in enumerate(FLAGS):
-        had = np.array([name in text.split(FLAG_SEPARATOR) for text in texts], dtype=bool)[which]
-        combination |= (had | found.get(name, False)).astype(np.int64) << place
-    words = [
-        FLAG_SEPARATOR.join(name for place, name in enumerate(FLAGS) if number >> place & 1)
-        for number in range(2 ** len(FLAGS))
-    ]
-    return pd.Series(np.array(words, dtype=object)[combination], index=flags.index)
+    return with_flags(flags, found)
 
 
 def _any_overlapping(

@@ -7,9 +7,9 @@ last sample that was complete strictly before that, and rows of one step share i
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from llmlat.measure.frames import step_spans
 from llmlat.records import TELEMETRY
 
 NAMES = tuple(column.name for column in TELEMETRY)
@@ -18,8 +18,6 @@ _DTYPES = {
     column.name: {"int64": "Int64", "int32": "Int32"}.get(str(column.dtype), "float64")
     for column in TELEMETRY
 }
-
-Nanoseconds = npt.NDArray[np.int64]
 
 
 def samples_frame(at_ns: Sequence[int], values: Sequence[tuple[float | int | None, ...]]) -> pd.DataFrame:
@@ -40,14 +38,6 @@ def samples_frame(at_ns: Sequence[int], values: Sequence[tuple[float | int | Non
 def empty_samples() -> pd.DataFrame:
     """Return a frame of no samples."""
     return samples_frame([], [])
-
-
-def step_spans(rows: pd.DataFrame) -> tuple[Nanoseconds, Nanoseconds]:
-    """Return when each row's step began and ended, in nanoseconds on the rows' clock."""
-    end_ns = rows["completed_at_ns"].to_numpy(dtype=np.int64)
-    # Nanoseconds went into the milliseconds, so rounding brings back exactly those.
-    latency_ns = np.rint(rows["token_latency_ms"].to_numpy(dtype=np.float64) * 1e6).astype(np.int64)
-    return end_ns - latency_ns, end_ns
 
 
 def join_samples(rows: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:

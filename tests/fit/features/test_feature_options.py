@@ -10,20 +10,27 @@ import pytest
 from llmlat.config import Config, FeaturesConfig, config_dir
 from llmlat.errors import ConfigError
 from llmlat.fit.fitting import build_pipeline, features_of, fit, predict
-from llmlat.records import BEFORE, COLUMNS, FACTS, KNOWN
+from llmlat.records import FACTS, KNOWN
+from llmlat.steps import with_contents
 
 RIDGE = {"_target_": "sklearn.linear_model.Ridge"}
 AFTER = [column.name for column in KNOWN.values() if not column.known_before_step]
 OPTIONS = sorted(path.stem for path in (config_dir() / "features").glob("*.yaml"))
 REGRESSORS = sorted({path.stem for path in (config_dir() / "regressor").glob("*.yaml")} - {"custom"})
+BOOSTED = "+regressor.boosted={_target_: llmlat.fit.regressors.BoostedRegressor, max_rounds: 5}"
 QUICK = {
-    "hybrid": ["regressor.n_folds=2", "+regressor.boosted.max_iter=5"],
+    "hybrid": ["regressor.n_folds=2", BOOSTED],
     "auto": ["regressor.cv=2", "~regressor.candidates.hybrid"],
-    "hist_gradient_boosting": ["regressor.regressor.max_iter=5"],
+    "hist_gradient_boosting": ["regressor.regressor.max_rounds=5"],
     "random_forest": ["regressor.n_estimators=5"],
-    "xgboost": ["regressor.regressor.n_estimators=5"],
+    "xgboost": ["regressor.regressor.max_rounds=5"],
 }
-WANTS = {"context_bin": "context_length", "last_token": "previous_token_latency_ms", "auto": "is_prefill"}
+WANTS = {
+    "context_bin": "context_length",
+    "last_token": "previous_token_latency_ms",
+    "auto": "is_prefill",
+    "step": "layer_bytes",
+}
 """The column that a regressor asks for by its name."""
 
 
@@ -79,8 +86,10 @@ def varied(thesis_rows: pd.DataFrame) -> pd.DataFrame:
         engine=np.where(odd, "no_cache", "eager"),
         batch_size=batch,
         batch_context_tokens=batch * rows["context_length"],
+        padded_context_length=rows["context_length"],
+        **dict.fromkeys((column.name for column in FACTS if not column.is_text), 8.0),
         **telemetry,
-    )
+    ).pipe(with_contents)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -100,4 +109,4 @@ def test_every_option_is_fitted_by_every_regressor_that_it_suits(
     assert np.isfinite(predict(fitted, varied)).all()
     seen: Any = features_of(fitted)
     assert set(seen.left_out_) <= set(features.columns)
-    assert set(seen.inputs()) <= {column.name for column in (*COLUMNS, *FACTS, *BEFORE)}
+    assert set(seen.inputs()) <= set(KNOWN)

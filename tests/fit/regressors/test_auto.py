@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import TimeSeriesSplit
+from sklearn.tree import DecisionTreeRegressor
 
 from llmlat.fit.regressors import AutoRegressor, HybridRegressor, PhysicsRegressor
 
@@ -33,13 +34,14 @@ CANDIDATES = {"line": LinearRegression(), "median": DummyRegressor(strategy="med
 
 def test_each_phase_gets_the_regressor_that_serves_it() -> None:
     X, y, request = rows_of()
-    auto = AutoRegressor(CANDIDATES, by="is_prefill").fit(X, y, groups=request)
+    auto = AutoRegressor(CANDIDATES, by="is_prefill", criterion="mae").fit(X, y, groups=request)
     assert {value: choice["chosen"] for value, choice in auto.choices_.items()} == {
         1.0: "line",
         0.0: "median",
     }
     prefill = auto.choices_[1.0]
-    assert prefill["mape"]["line"] < 1e-9 < prefill["mape"]["median"]
+    assert prefill["errors"]["line"] < 1e-9 < prefill["errors"]["median"]
+    assert prefill["criterion"] == "mae"
     assert (prefill["n_rows"], prefill["n_folds"], prefill["failed"]) == (12, 5, {})
     assert list(auto.regressors_[1.0].feature_names_in_) == ["context_length"]
     is_prefill = X["is_prefill"] == 1
@@ -80,7 +82,7 @@ def test_groups_stay_together_and_are_handed_on(spy: Spy) -> None:
     assert set.union(*(asked_of for _, asked_of in Spy.asked)) == set(range(7))
     for fitted_on, groups in Spy.fits:
         assert set(groups) == fitted_on
-    assert Spy.fits[-1][0] == set(range(7))
+    assert Spy.fits[0][0] == set(range(7))
 
 
 def test_a_phase_s_candidates_see_no_row_of_the_other(spy: Spy) -> None:
@@ -113,7 +115,7 @@ def test_a_failing_candidate_is_left_out_and_told() -> None:
     X, y, request = rows_of()
     auto = AutoRegressor({"failing": Failing(), **CANDIDATES}).fit(X, y, groups=request)
     choice = auto.choices_["all"]
-    assert choice["mape"]["failing"] is None
+    assert choice["errors"]["failing"] is None
     assert choice["failed"] == {"failing": "out of memory"}
     with pytest.raises(ValueError, match=r"every candidate fails on a fold: .*out of memory"):
         AutoRegressor({"failing": Failing()}).fit(X, y, groups=request)
@@ -139,3 +141,37 @@ def test_what_cannot_be_chosen_is_told() -> None:
     auto = AutoRegressor(CANDIDATES, by="is_prefill").fit(X.iloc[1:6], y[1:6])
     with pytest.raises(ValueError, match=r"is_prefill=1\.0: no training row had it"):
         auto.predict(X)
+
+
+def test_beyond_the_sizes_known_both_ways_of_holding_out_count() -> None:
+    generator = np.random.default_rng(0)
+    size = np.repeat(np.arange(1.0, 41.0), 5)[:, None]
+    latency = 20 + 2 * size[:, 0] * (1 + 0.1 * np.sin(2 * size[:, 0])) * np.exp(
+        0.001 * generator.normal(size=len(size))
+    )
+    candidates = {"trees": DecisionTreeRegressor(random_state=0), "line": LinearRegression()}
+    chosen = {}
+    for folds in ("by_group", "by_size"):
+        # Neighbours on both sides of a fold: rows stand alone, so equal sizes are known to the trees.
+        auto = AutoRegressor(candidates, folds=folds).fit(size, latency)
+        chosen[folds] = auto.choices_["all"]["chosen"]
+    assert chosen == {"by_group": "trees", "by_size": "line"}
+    assert auto.choices_["all"]["n_folds"] == 6
+
+
+def test_of_candidates_as_good_as_each_other_the_first_is_taken() -> None:
+    X, y, request = rows_of()
+    better = {"line": LinearRegression(), "the same": LinearRegression()}
+    assert AutoRegressor(better).fit(X, y, groups=request).choices_["all"]["chosen"] == "line"
+
+
+@pytest.mark.parametrize(("criterion", "share_below"), [("mean", None), ("mae", 0.5), ("pinball@0.9", 0.9)])
+def test_what_is_predicted_is_what_was_asked_for(criterion: str, share_below: float | None) -> None:
+    generator = np.random.default_rng(0)
+    work = generator.uniform(100, 4000, (4000, 1))
+    latency = (20 + 0.01 * work[:, 0]) * np.exp(0.5 * generator.normal(size=len(work)))
+    predicted = AutoRegressor(criterion=criterion).fit(work, latency).predict(work)
+    if share_below is None:
+        assert predicted.sum() == pytest.approx(latency.sum(), rel=0.01)
+    else:
+        assert (latency < predicted).mean() == pytest.approx(share_below, abs=0.02)

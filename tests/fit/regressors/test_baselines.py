@@ -7,14 +7,16 @@ import pytest
 from llmlat.fit.regressors import ContextBinRegressor, LastTokenRegressor
 
 
-def test_a_bin_predicts_the_median_of_its_rows() -> None:
+def test_a_bin_predicts_the_mean_of_its_rows() -> None:
     X = pd.DataFrame({"prompt_tokens": np.ones(8), "context_length": [1.0, 2, 3, 4, 5, 6, 7, 8]})
     y = np.array([10.0, 11, 12, 100, 20, 21, 22, 23])
     bins = ContextBinRegressor("context_length", n_bins=2).fit(X, y)
     assert bins.edges_.tolist() == [5.0]
-    assert bins.medians_ms_.tolist() == [11.5, 21.5]
+    assert bins.levels_ms_.tolist() == [33.25, 21.5]
     beyond = X.iloc[:3].assign(context_length=[-5.0, 4.9, 1e6])
-    assert bins.predict(beyond).tolist() == [11.5, 11.5, 21.5]
+    assert bins.predict(beyond).tolist() == [33.25, 33.25, 21.5]
+    at_median = ContextBinRegressor("context_length", n_bins=2, criterion="mae").fit(X, y)
+    assert at_median.levels_ms_.tolist() == [11.0, 21.0]
 
 
 def test_few_contexts_are_few_bins() -> None:

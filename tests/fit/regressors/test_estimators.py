@@ -2,17 +2,30 @@
 
 from typing import Any
 
+from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from llmlat.fit.regressors import (
     AutoRegressor,
+    BoostedRegressor,
     ContextBinRegressor,
     HybridRegressor,
     LastTokenRegressor,
+    LevelledRegressor,
     PhysicsRegressor,
 )
 
-OURS = [PhysicsRegressor(), HybridRegressor(), AutoRegressor(), ContextBinRegressor(), LastTokenRegressor()]
+OURS = [
+    PhysicsRegressor(),
+    PhysicsRegressor("mae"),
+    HybridRegressor(),
+    AutoRegressor(),
+    BoostedRegressor("sklearn", max_rounds=30),
+    LevelledRegressor(Ridge(), of_log=True),
+    LevelledRegressor(Ridge(), criterion="mae"),
+    ContextBinRegressor(),
+    LastTokenRegressor(),
+]
 
 
 @parametrize_with_checks(OURS)

@@ -78,19 +78,40 @@ def test_no_cost_is_negative() -> None:
 
 
 def test_errors_count_as_shares_of_the_latency() -> None:
-    # One column, two kinds of rows that no line serves both: what is least is the mean of squared shares.
+    # Two kinds of rows, each with a number of its own: its mean, and not what is least as a share of it.
     work = np.array([[1.0], [1.0], [1000.0], [1000.0]])
     latency = np.array([10.0, 10.0, 8000.0, 10000.0])
     fitted = PhysicsRegressor().fit(work, latency)
-    best_of_large = (1 / 8000 + 1 / 10000) / (1 / 8000**2 + 1 / 10000**2)
-    assert fitted.predict(work) == pytest.approx([10, 10, best_of_large, best_of_large], rel=1e-9)
+    assert fitted.predict(work) == pytest.approx([10, 10, 9000, 9000], rel=1e-9)
 
 
-def test_a_step_held_up_ten_fold_hardly_counts() -> None:
+@pytest.mark.parametrize("floor_ms", [0.0, 15.0])
+def test_predictions_add_up_to_what_was_measured(floor_ms: float) -> None:
+    work = work_of(4000)
+    noise = np.exp(0.3 * np.random.default_rng(2).normal(size=len(work)))
+    latency = latency_of(work, floor_ms) * noise
+    assert PhysicsRegressor().fit(work, latency).predict(work).sum() == pytest.approx(latency.sum(), rel=0.01)
+    held_up = np.where(np.arange(len(work)) % 33 == 0, 10.0, 1.0) * latency_of(work, floor_ms)
+    assert PhysicsRegressor().fit(work, held_up).predict(work).sum() == pytest.approx(held_up.sum(), rel=0.01)
+
+
+def test_a_request_that_is_slow_as_a_whole_is_no_floor() -> None:
+    n_floors = 0
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        request = np.repeat(np.arange(20), 30)
+        work = (generator.uniform(64, 2000, 20)[request] + np.tile(np.arange(30), 20))[:, None]
+        effect = np.exp(0.05 * generator.normal(size=20)[request] + 0.01 * generator.normal(size=600))
+        fitted = PhysicsRegressor().fit(work, (20 + 0.01 * work[:, 0]) * effect, groups=request)
+        n_floors += fitted.floor_ms_ > 0
+    assert n_floors <= 2  # of single rows, independent of each other: 11
+
+
+def test_a_step_held_up_ten_fold_hardly_counts_where_the_median_is_asked_for() -> None:
     work = work_of()
     latency = latency_of(work)
     latency[::50] *= 10
-    fitted = PhysicsRegressor().fit(work, latency)
+    fitted = PhysicsRegressor("mape").fit(work, latency)
     steady = np.arange(len(work)) % 50 > 0
     assert fitted.predict(work)[steady] == pytest.approx(latency[steady], rel=0.05)
 

@@ -8,9 +8,9 @@ import pytest
 from llmlat.measure.collect import Collector
 from llmlat.measure.decoding import Greedy
 from llmlat.measure.engines.fake import FakeEngine, ScriptedTimer
+from llmlat.measure.frames import step_spans
 from llmlat.measure.telemetry import SampledTelemetry
 from llmlat.measure.telemetry.flags import flags_of
-from llmlat.measure.telemetry.join import step_spans
 from llmlat.measure.telemetry.sampler import StateSampler
 from llmlat.records import FLAGS
 

@@ -7,8 +7,9 @@ import pyarrow as pa
 from llmlat.measure.collect import Collector
 from llmlat.measure.decoding import Greedy
 from llmlat.measure.engines.fake import FakeEngine, ScriptedTimer
+from llmlat.measure.frames import step_spans
 from llmlat.measure.telemetry import SampledTelemetry
-from llmlat.measure.telemetry.join import NAMES, empty_samples, join_samples, step_spans
+from llmlat.measure.telemetry.join import NAMES, empty_samples, join_samples
 from llmlat.measure.telemetry.sampler import StateSampler
 from llmlat.records import COLUMNS, SCHEMA, TELEMETRY
 
