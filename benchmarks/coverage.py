@@ -12,15 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from llmlat.config import FeaturesConfig, SplitConfig, SplitName, TableColumnsConfig, TableConfig
-from llmlat.fit.beside import fit_and_test
+from llmlat.fit.evaluation import held_out, out_of_fold
 from llmlat.fit.fitting import build_pipeline
-from llmlat.fit.uncertainty.calibration import Calibration, calibrate_fit, coverage
-from llmlat.fit.uncertainty.conformal import calibrate
-from llmlat.fit.validate import out_of_fold
+from llmlat.fit.split import split_rows
+from llmlat.fit.uncertainty.calibration import calibrate_bands, coverage
 from llmlat.records import REQUEST
 from llmlat.sources.table import known_columns, rows_of_table
 
@@ -74,27 +71,17 @@ def held(table: TableConfig, features: FeaturesConfig, regressor: dict[str, obje
     pipeline = build_pipeline(regressor, features, known_columns(table))
     by_group, by_row = [], []
     for seed in range(N_DIVISIONS):
-        split = SplitConfig(SplitName.by_request, 0.2, seed)
-        tested = fit_and_test(rows, pipeline, split)
-        calibration, reason = calibrate_fit(tested.train, pipeline, split)
-        assert calibration is not None, reason
-        as_rows = calibrated_by_row(tested.train, pipeline, calibration)
-        predicted_ms = tested.predictions["predicted_ms"].to_numpy()
-        for found, shares in ((calibration, by_group), (as_rows, by_row)):
-            shares.append(coverage(tested.predictions, predicted_ms, found)["coverage"])
+        split = SplitConfig(SplitName.by_request, 0.2, seed, group="request")
+        tested = held_out(rows, pipeline, split_rows(rows, split), REQUEST)
+        train = rows.iloc[tested.train]
+        test = rows.iloc[tested.test]
+        for held_whole, shares in ((REQUEST, by_group), (None, by_row)):
+            found = out_of_fold(train, pipeline, held_whole).predictions
+            if held_whole is None:  # as is usual: each row counts for itself
+                found = found.assign(**{REQUEST: np.arange(len(found))})
+            bands = calibrate_bands(found, REQUEST)
+            shares.append(coverage(test, tested.predicted_ms, bands)["coverage"])
     return float(np.mean(by_group)), float(np.mean(by_row))
-
-
-def calibrated_by_row(train: pd.DataFrame, pipeline: Pipeline, calibration: Calibration) -> Calibration:
-    """Return the usual bands: rows held out at random, each counting for itself."""
-    found = out_of_fold(train, pipeline, None)
-    rows = train.assign(**{REQUEST: np.arange(len(train))})
-    bands = {
-        phase: calibrate(rows[which], found.predicted_ms[which.to_numpy()], REQUEST, calibration.least_ms)
-        for phase in calibration.by_phase
-        for which in [rows["phase"] == phase]
-    }
-    return replace(calibration, by_phase=bands)
 
 
 def main() -> None:

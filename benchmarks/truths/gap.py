@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from truths import Answer, statement
-from truths.rows import ABOUT, RIDGE, THESIS_FEATURES, rows_of, timed
-
 from llmlat.config import SplitConfig, SplitName
 from llmlat.fit.fitting import build_pipeline
 from llmlat.fit.results import analyse
+from truths import Answer, statement
+from truths.rows import ABOUT, RIDGE, THESIS_FEATURES, rows_of, timed
 
 
 def ratio(rows: Any, seed: int) -> float:

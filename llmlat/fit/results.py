@@ -34,7 +34,7 @@ from llmlat.fit.floor import beside_floor, noise_floor
 from llmlat.fit.trees import boosted_trees
 from llmlat.fit.uncertainty.bootstrap import coefficient_intervals, error_intervals
 from llmlat.fit.uncertainty.calibration import Calibration, calibrate_bands, crossed_coverage
-from llmlat.records import TARGET
+from llmlat.records import DECODE, TARGET
 
 SCHEMA_VERSION = 1
 
@@ -121,7 +121,7 @@ def analyse(
         "splits": splits_compared(evaluation),
         "leakage_gap": leakage_gap(evaluation, pipeline, split.seed),
         **_out_of_fold(evaluation),
-        **refits(evaluation, pipeline),
+        **beside_floor(refits(evaluation, pipeline), floor, DECODE),
         **_latencies(counted, fitted, about.get("measurement")),
         "flags": flags,
         "noise_floor": floor,

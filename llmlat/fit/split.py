@@ -194,8 +194,8 @@ def _beyond(rows: pd.DataFrame, config: SplitConfig) -> tuple[Positions, Positio
     near, far = across_border(rows, config)
     requests = rows[REQUEST].to_numpy()
     across = np.intersect1d(requests[near], requests[far])
-    train = near[~np.isin(requests[near], across[1::2])]
-    test = far[~np.isin(requests[far], across[::2])]
+    train = near[~np.isin(requests[near], across[::2])]
+    test = far[~np.isin(requests[far], across[1::2])]
     name = config.column or EXTRAPOLATED
     _check_beyond(len(test), len(train), name, float(rows[name].iloc[near].max()))
     return train, test

@@ -101,7 +101,7 @@ def by_phase(metrics: Metrics) -> Table:
 def splits(metrics: Metrics) -> Table:
     """Set the random division of rows beside every other that the rows allow."""
     blocks = [(wording.split(k), v) for k, v in (metrics.get("splits") or {}).items()]
-    trees = ("boosted trees instead, request by request", metrics.get("nonlinear_check"))
+    trees = ("boosted trees instead, on validation folds", metrics.get("nonlinear_check"))
     validation = ("validation, on folds of the training rows", metrics.get("validation"))
     return errors(metrics, "The same fit, tested in other ways", [*blocks, validation, trees])
 

@@ -95,7 +95,7 @@ def test_without_repeated_prompts_requests_are_held_out(
 
 def test_one_request_is_divided_as_far_as_it_goes(make_rows: MakeRows, contestants: list[Contestant]) -> None:
     found = compete(make_rows([10], tokens=40, noise_ms=0.2), contestants, SPLIT)
-    assert set(found[0]["splits"]) == {"random", "extrapolate"}
+    assert set(found[0]["splits"]) == {"random"}
     with pytest.raises(ConfigError, match=r"^arena: "):
         compete(make_rows([10], tokens=3), contestants, SPLIT)
 

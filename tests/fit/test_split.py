@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 
 from llmlat.config import SplitConfig, SplitName
 from llmlat.errors import ConfigError
-from llmlat.fit.split import Counts, count_test_units, split_rows
+from llmlat.fit.split import Counts, count_test_units, group_of, split_rows
 
 MakeRows = Callable[..., pd.DataFrame]
 DRAWN = [SplitName.random, SplitName.by_request, SplitName.by_prompt]
@@ -116,12 +116,48 @@ def test_what_cannot_be_extrapolated(thesis_rows: pd.DataFrame, column: str, com
         split_rows(thesis_rows, SplitConfig(SplitName.extrapolate, 0.4, column=column))
 
 
-def test_by_time_tests_what_came_last(thesis_rows: pd.DataFrame) -> None:
+def test_extrapolate_has_no_request_on_both_sides(make_rows: MakeRows) -> None:
+    rows = make_rows(np.linspace(100, 300, 12).astype(int), tokens=600)  # each grows across the border
+    train, test = split_rows(rows, SplitConfig(SplitName.extrapolate, 0.4))
+    request, context = rows["request_id"].to_numpy(), rows["context_length"].to_numpy()
+    assert not set(request[train]) & set(request[test])
+    assert context[train].max() < context[test].min()
+    assert (len(set(request[train])), len(set(request[test]))) == (6, 6)
+
+
+def test_by_time_tests_the_requests_that_came_last(thesis_rows: pd.DataFrame) -> None:
     shuffled = thesis_rows.sample(frac=1, random_state=0).reset_index(drop=True)
     train, test = split_rows(shuffled, SplitConfig(SplitName.by_time, 0.2))
-    time = shuffled["completed_at_ns"].to_numpy()
-    assert len(test) == 95
+    time, request = (shuffled[name].to_numpy() for name in ("completed_at_ns", "request_id"))
+    assert set(request[test]) == {12, 13, 14}
     assert time[train].max() < time[test].min()
+
+
+def test_by_time_tests_the_last_of_each_prompt_where_prompts_repeat(make_rows: MakeRows) -> None:
+    rows = make_rows([10, 20, 30, 40, 50], tokens=4, repetitions=3)
+    train, test = split_rows(rows, SplitConfig(SplitName.by_time, 0.2))
+    assert set(rows["repetition"].iloc[test]) == {2}
+    assert rows["prompt_id"].iloc[test].nunique() == rows["prompt_id"].iloc[train].nunique() == 5
+
+
+@pytest.mark.parametrize(
+    ("group", "repetitions", "column"),
+    [
+        ("auto", 1, "request_id"),
+        ("auto", 2, "prompt_id"),
+        ("request", 2, "request_id"),
+        ("prompt", 1, "prompt_id"),
+        ("session_id", 2, "session_id"),
+    ],
+)
+def test_what_is_kept_apart(make_rows: MakeRows, group: str, repetitions: int, column: str) -> None:
+    rows = make_rows([10, 20, 30], tokens=4, repetitions=repetitions)
+    assert group_of(rows, SplitConfig(SplitName.random, group=group)) == column
+
+
+def test_a_group_that_is_no_column_is_refused(make_rows: MakeRows) -> None:
+    with pytest.raises(ConfigError, match=r"^split\.group=promt: the rows have no such column"):
+        group_of(make_rows([10, 20]), SplitConfig(SplitName.random, group="promt"))
 
 
 def test_leave_one_out_tests_one_value(thesis_rows: pd.DataFrame) -> None:

@@ -8,11 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from llmlat.fit.analysis.effects import decode_cells
+from llmlat.fit.analysis.possible import (
+    WITH_CONTEXT,
+    at_length,
+    furthest_place,
+    mover_of,
+    numbers,
+)
 from llmlat.fit.evaluate import Milliseconds
 from llmlat.fit.fitting import input_columns, predict
 from llmlat.records import TARGET, TELEMETRY
@@ -21,10 +27,9 @@ MOST_ROWS = 500  # more say no more about an average
 N_SHUFFLES = 10
 N_POINTS = 20
 
-MOVE_WITH_CONTEXT = ("context_length", "padded_context_length", "batch_context_tokens")
 TOGETHER: dict[str, tuple[str, ...]] = {
     "prompt length": ("prompt_tokens",),
-    "context length": (*MOVE_WITH_CONTEXT, "token_index"),
+    "context length": (*WITH_CONTEXT, "token_index"),
     "batch": ("batch_size",),
     "decoding": ("num_beams", "temperature", "top_k", "top_p"),
     "engine and model": (
@@ -44,11 +49,12 @@ TOGETHER: dict[str, tuple[str, ...]] = {
 def average_effects(fitted: Pipeline, rows: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Return what one standard deviation more of each input adds to the prediction, on average over rows.
 
-    Each row is given another row's value of the input, and the changes of the prediction are laid against the
-    changes of the input, by least squares through 0. For a regressor that is linear in its inputs, these are
-    its coefficients on scaled features, so this is the thesis's table 4.2 for any regressor; trees, which do
-    not move with a small step, are asked for values that were measured. Inputs that move with the context by
-    construction are moved with it.
+    Each row is given another row's value of the input, where the row could then have been measured: a context
+    reaches as far beyond its prompt as requests did, and a prompt ends before its context. The changes of the
+    prediction are laid against the changes of the input, by least squares through 0. For a regressor that is
+    linear in its inputs, these are its coefficients on scaled features, so this is the thesis's table 4.2 for
+    any regressor; trees, which do not move with a small step, are asked for values that were measured. Inputs
+    that move with the context by construction are moved with it.
 
     Parameters
     ----------
@@ -66,7 +72,7 @@ def average_effects(fitted: Pipeline, rows: pd.DataFrame) -> dict[str, dict[str,
     before = predict(fitted, some)
     found = {}
     for name in _moved(fitted, rows):
-        values = _numbers(rows[name])
+        values = numbers(rows[name])
         known = values[~np.isnan(values)]
         scale = float(known.std()) if len(known) else 0.0
         if scale > 0:
@@ -83,7 +89,8 @@ def shuffled(held_out: Sequence[tuple[Pipeline, pd.DataFrame]]) -> dict[str, dic
 
     Inputs that say the same thing are shuffled together (permutation importance; Breiman, *Random Forests*,
     2001, section 10; by groups of inputs as in Au et al., *Grouped feature importance and combined features
-    effect plot*, 2022).
+    effect plot*, 2022). Only rows are asked about that could have been measured: a context moves with its
+    prompt, among the rows of a phase, and the prompt's length is shuffled at equal context.
 
     Parameters
     ----------
@@ -117,9 +124,8 @@ def _misses_more(fitted: Pipeline, rows: pd.DataFrame, names: list[str]) -> Mill
     """Return for each shuffle how much more the rows are missed by, in all."""
     measured = rows[TARGET].to_numpy()
     generator = np.random.default_rng(0)
-    order = np.concatenate([generator.permutation(len(rows)) for _ in range(N_SHUFFLES)])
-    repeated = pd.concat([rows[input_columns(fitted)]] * N_SHUFFLES)
-    mixed = repeated.assign(**{name: rows[name].to_numpy()[order] for name in names})
+    move = mover_of(names, input_columns(fitted), at_equal_prompts=False)
+    mixed = pd.concat([move(rows, generator) for _ in range(N_SHUFFLES)])
     # All shuffles are asked at once: for a line, most of a prediction is the asking.
     predicted = predict(fitted, mixed).reshape(N_SHUFFLES, len(rows))
     before = np.abs(rows["predicted_ms"].to_numpy() - measured).sum()
@@ -147,14 +153,15 @@ def along_context(fitted: Pipeline, rows: pd.DataFrame) -> list[dict[str, Any]]:
         percentile of what was measured) and `predicted_ms` at each; empty where the regressor does not look
         at the context.
     """
-    if not set(MOVE_WITH_CONTEXT) & set(input_columns(fitted)):
+    if not set(WITH_CONTEXT) & set(input_columns(fitted)):
         return []
     curves = []
     for cell, part in decode_cells(rows):
         low, high = part["context_length"].quantile([0.05, 0.95])
         points = np.unique(np.linspace(low, high, N_POINTS).round())
         some = _some(part)
-        asked = pd.concat([_at_length(some, point) for point in points])
+        most = furthest_place(part)
+        asked = pd.concat([at_length(some, point, most) for point in points])
         predicted = predict(fitted, asked).reshape(len(points), len(some)).mean(axis=1).tolist()
         curves.append({**cell, "context_length": [int(point) for point in points], "predicted_ms": predicted})
     return curves
@@ -167,41 +174,20 @@ def _some(rows: pd.DataFrame) -> pd.DataFrame:
 def _moved(fitted: Pipeline, rows: pd.DataFrame) -> list[str]:
     """Return the inputs that are numbers; of those that move with the context, one."""
     inputs = [name for name in input_columns(fitted) if pd.api.types.is_numeric_dtype(rows[name])]
-    with_context = [name for name in MOVE_WITH_CONTEXT if name in inputs]
+    with_context = [name for name in WITH_CONTEXT if name in inputs]
     return [name for name in inputs if name not in with_context[1:]]
 
 
 def _slope(fitted: Pipeline, rows: pd.DataFrame, before: Milliseconds, name: str) -> float:
     """Return what one unit more of an input adds to the predictions `before`, on average."""
-    order = np.random.default_rng(0).permutation(len(rows))
-    if name in MOVE_WITH_CONTEXT:
-        moved = _at_context(rows, _numbers(rows["context_length"])[order])
-    else:
-        moved = rows.assign(**{name: _numbers(rows[name])[order]})
-    change = np.nan_to_num(_numbers(moved[name]) - _numbers(rows[name]))
+    generator = np.random.default_rng(0)
+    moved = mover_of([name], input_columns(fitted), at_equal_prompts=True)(rows, generator)
+    change = np.nan_to_num(numbers(moved[name]) - numbers(rows[name]))
     squares = float(change @ change)
     return float(change @ (predict(fitted, moved) - before)) / squares if squares else 0.0
-
-
-def _at_length(rows: pd.DataFrame, length: float) -> pd.DataFrame:
-    """Return decode steps at one context length: a prompt ends before it, and the token's place follows."""
-    prompt = np.minimum(_numbers(rows["prompt_tokens"]), length - 1)
-    return _at_context(rows, length).assign(prompt_tokens=prompt, token_index=length - prompt)
-
-
-def _at_context(rows: pd.DataFrame, context: Any) -> pd.DataFrame:
-    """Return rows at other context lengths, and all else that moves with it by construction."""
-    sequences = _numbers(rows["batch_size"]) * _numbers(rows["num_beams"])
-    return rows.assign(
-        context_length=context, padded_context_length=context, batch_context_tokens=sequences * context
-    )
 
 
 def _groups_of(inputs: list[str]) -> dict[str, list[str]]:
     groups = {group: [name for name in names if name in inputs] for group, names in TOGETHER.items()}
     grouped = {name for names in groups.values() for name in names}
     return {k: v for k, v in groups.items() if v} | {name: [name] for name in inputs if name not in grouped}
-
-
-def _numbers(column: pd.Series) -> npt.NDArray[np.float64]:
-    return column.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -13,7 +13,7 @@ from llmlat.fit.analysis import inputs as inputs_module
 from llmlat.fit.analysis.effects import effects_by_cell
 from llmlat.fit.analysis.inputs import along_context, average_effects, shuffled
 from llmlat.fit.coefficients import coefficient_table
-from llmlat.fit.fitting import build_pipeline, fit
+from llmlat.fit.fitting import build_pipeline, fit, predict
 from llmlat.fit.results import Analysis
 
 MakeRows = Callable[..., pd.DataFrame]
@@ -108,6 +108,10 @@ def test_a_constant_prediction_has_effects_of_zero(rows: pd.DataFrame, make_pipe
     assert {(e["scaled_ms"], e["relative_impact"]) for e in effects.values()} == {(0.0, 0.0)}
 
 
+def held_out(fitted: Pipeline, rows: pd.DataFrame) -> dict[str, Any]:
+    return shuffled([(fitted, rows.assign(predicted_ms=predict(fitted, rows)))])
+
+
 @pytest.mark.parametrize("target", ["linear_model.Ridge", "ensemble.RandomForestRegressor"])
 def test_importance_is_that_of_the_inputs_that_are_used(
     rows: pd.DataFrame, make_pipeline: MakePipeline, target: str
@@ -115,7 +119,7 @@ def test_importance_is_that_of_the_inputs_that_are_used(
     unrelated = rows.assign(temperature=np.random.default_rng(0).permutation(np.arange(len(rows)) / 100))
     columns = ["context_length", "batch_size", "temperature", "num_beams"]
     test = unrelated["request_id"] % 4 == 0
-    found = shuffled(fit(make_pipeline(target, columns), unrelated[~test]), unrelated[test])
+    found = held_out(fit(make_pipeline(target, columns), unrelated[~test]), unrelated[test])
     assert set(found) == {"context length", "batch", "decoding"}
     assert found["decoding"]["inputs"] == ["temperature"]
     assert found["context length"]["low_ms"] > 3 > found["batch"]["mae_ms_more"] > 0.5
@@ -128,12 +132,47 @@ def test_inputs_that_say_the_same_are_shuffled_together(
     rows: pd.DataFrame, make_pipeline: MakePipeline
 ) -> None:
     same = rows.assign(padded_context_length=rows["context_length"])
-    alone = shuffled(fit(make_pipeline(columns=["context_length"]), same), same)
-    both = shuffled(fit(make_pipeline(columns=["context_length", "padded_context_length"]), same), same)
+    alone = held_out(fit(make_pipeline(columns=["context_length"]), same), same)
+    both = held_out(fit(make_pipeline(columns=["context_length", "padded_context_length"]), same), same)
     assert both["context length"]["inputs"] == ["context_length", "padded_context_length"]
     assert both["context length"]["mae_ms_more"] == pytest.approx(
         alone["context length"]["mae_ms_more"], rel=0.2
     )
+
+
+def test_only_rows_that_can_exist_are_asked_about(
+    make_rows: Callable[..., pd.DataFrame], make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows(np.linspace(64, 4096, 30).astype(int), tokens=32, noise_ms=0.1, prefill_ms=40.0)
+    columns = ["prompt_tokens", "context_length", "batch_size", "batch_context_tokens"]
+    rows["batch_size"] = 1 + rows["request_id"] % 3
+    rows["batch_context_tokens"] = rows["batch_size"] * rows["context_length"]
+    fitted = fit(make_pipeline(columns=columns), rows)
+    asked: list[pd.DataFrame] = []
+    plain = inputs_module.predict
+    monkeypatch.setattr(
+        inputs_module, "predict", lambda fitted, frame: asked.append(frame) or plain(fitted, frame)
+    )
+    average_effects(fitted, rows)
+    shuffled([(fitted, rows.assign(predicted_ms=plain(fitted, rows)))])
+    along_context(fitted, rows)
+    together = pd.concat(asked)
+    place = together["context_length"] - together["prompt_tokens"]
+    assert place.between(0, 31).all(), "no context ends before its prompt, or later than any was measured"
+    tokens = together["batch_size"] * together["context_length"]
+    np.testing.assert_allclose(together["batch_context_tokens"], tokens)
+    assert (together["prompt_tokens"] > 0).all()
+
+
+@pytest.mark.parametrize("target", ["linear_model.Ridge", "ensemble.RandomForestRegressor"])
+def test_what_costs_a_first_token_only_is_worth_nothing_later(
+    make_rows: Callable[..., pd.DataFrame], make_pipeline: MakePipeline, target: str
+) -> None:
+    rows = make_rows(np.linspace(64, 4096, 30).astype(int), tokens=32, noise_ms=0.1, per_context=0.0)
+    rows["token_latency_ms"] += 0.1 * rows["prompt_tokens"] * (rows["phase"] == "prefill")
+    decode = rows[rows["phase"] == "decode"].reset_index(drop=True)
+    found = held_out(fit(make_pipeline(target), decode), decode)
+    assert all(abs(worth["mae_ms_more"]) < 0.1 for worth in found.values())
 
 
 def test_along_the_context_nothing_impossible_is_asked(

@@ -9,16 +9,19 @@ import pandas as pd
 import pytest
 from sklearn.pipeline import Pipeline
 
-from llmlat.config import SplitConfig, SplitName
+from llmlat.fit.evaluation import beyond, out_of_fold
 from llmlat.fit.fitting import fit, predict
 from llmlat.fit.uncertainty import conformal
-from llmlat.fit.uncertainty.calibration import Calibration, calibrate_fit, coverage
+from llmlat.fit.uncertainty.calibration import Calibration, calibrate_bands, coverage
 from llmlat.fit.uncertainty.conformal import Band, calibrate, groups_needed, relative_misses
-from llmlat.fit.validate import out_of_fold, validate
 
 MakeRows = Callable[..., pd.DataFrame]
 MakePipeline = Callable[..., Pipeline]
-BY_REQUEST = SplitConfig(SplitName.by_request)
+
+
+def calibrated(train: pd.DataFrame, pipeline: Pipeline) -> Calibration:
+    inside, outside = out_of_fold(train, pipeline, "request_id"), beyond(train, pipeline, "request_id")
+    return calibrate_bands(inside.predictions, "request_id", outside.predictions)
 
 
 def band(groups: dict[str, list[float]], predicted_ms: float = 100.0) -> Band:
@@ -110,44 +113,19 @@ def test_bands_by_request_hold_where_bands_by_row_do_not(
     for seed in range(8):
         train, new = (of_unlike_requests(make_rows, n, s) for n, s in ((40, seed), (50, 100 + seed)))
         predicted = predict(fit(tree, train), new)
-        for group, held in (("request_id", by_request), (None, by_row)):
-            found = out_of_fold(train, tree, group)
-            calibration, reason = calibrate_fit(train, tree, BY_REQUEST, found)
-            if group is None:  # as if rows were exchangeable
-                each = train.assign(request_id=np.arange(len(train)))
-                bands = {
-                    phase: calibrate(each[is_phase], found.predicted_ms[is_phase], "request_id", 2.5)
-                    for phase in ("prefill", "decode")
-                    for is_phase in [(train["phase"] == phase).to_numpy()]
-                }
-                calibration = Calibration("request_id", 2.5, bands, None)
-            assert calibration is not None, reason
+        as_rows = out_of_fold(train, tree, None).predictions
+        as_rows = as_rows.assign(request_id=np.arange(len(train)))  # as if rows were exchangeable
+        bands = (calibrated(train, tree), calibrate_bands(as_rows, "request_id"))
+        for calibration, held in zip(bands, (by_request, by_row), strict=True):
             held.append(coverage(new, predicted, calibration)["by_phase"]["decode"]["coverage"])
     assert 0.86 < np.mean(by_request) < 0.96
     assert np.mean(by_row) < 0.6
 
 
-def test_bands_are_by_request_where_rows_are_validated_one_by_one(
-    make_rows: MakeRows, make_pipeline: MakePipeline
-) -> None:
-    train, tree = (
-        of_unlike_requests(make_rows, 12, 0),
-        make_pipeline("tree.DecisionTreeRegressor", random_state=0),
-    )
-    random = SplitConfig(SplitName.random)
-    validated = validate(train, tree, random)
-    assert not isinstance(validated, str)
-    assert validated.group is None
-    assert calibrate_fit(train, tree, random, validated) == calibrate_fit(train, tree, BY_REQUEST)
-
-
 def test_each_phase_has_its_own_band(make_rows: MakeRows, make_pipeline: MakePipeline) -> None:
     rows = make_rows(np.arange(20, 420, 20), tokens=6, noise_ms=0.2)
     noisy = np.random.default_rng(0).normal(0, 8, len(rows)) * (rows["phase"] == "prefill")
-    found, _ = calibrate_fit(
-        rows.assign(token_latency_ms=rows["token_latency_ms"] + noisy), make_pipeline(), BY_REQUEST
-    )
-    assert found is not None
+    found = calibrated(rows.assign(token_latency_ms=rows["token_latency_ms"] + noisy), make_pipeline())
     assert (found.by_phase["prefill"].n_rows, found.by_phase["decode"].n_rows) == (20, 100)
     first, later = (found.by_phase[phase].levels["0.9"] for phase in ("prefill", "decode"))
     assert first is not None
@@ -159,8 +137,7 @@ def test_beyond_is_wider_where_going_on_is_worse(make_rows: MakeRows, make_pipel
     bands = {}
     for bend in (0.0, 1e-3):
         rows = make_rows(np.arange(20, 820, 20), tokens=6, noise_ms=0.5, per_context_squared=bend)
-        found, _ = calibrate_fit(rows, make_pipeline(), BY_REQUEST)
-        assert found is not None
+        found = calibrated(rows, make_pipeline())
         assert found.beyond is not None
         bands[bend] = (found.by_phase["decode"].levels["0.8"], found.beyond.levels["0.8"])
     inside, beyond = bands[1e-3]
@@ -177,8 +154,7 @@ def test_beyond_is_told_by_requests_whose_beginning_no_fit_has_seen(
     offsets = np.random.default_rng(0).normal(0, 10, 40)
     rows = rows.assign(token_latency_ms=rows["token_latency_ms"] + offsets[rows["request_id"]])
     tree = make_pipeline("tree.DecisionTreeRegressor", columns=["prompt_tokens"], random_state=0)
-    found, _ = calibrate_fit(rows, tree, BY_REQUEST)
-    assert found is not None
+    found = calibrated(rows, tree)
     assert found.beyond is not None
     assert found.beyond.n_groups == 40
     # The nearest other request is off by the difference of two offsets: 10 ms of 100, times the root of 2.

@@ -9,8 +9,9 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from llmlat.config import SplitConfig, SplitName
-from llmlat.fit.beside import leakage_gap, parts, splits_beside
+from llmlat.fit.compared import leakage_gap, splits_compared
 from llmlat.fit.evaluate import error_block
+from llmlat.fit.evaluation import evaluate
 from llmlat.fit.fitting import fit, predict
 from llmlat.fit.results import Analysis
 from llmlat.fit.split import split_rows
@@ -29,37 +30,46 @@ def several(make_rows: MakeRows) -> pd.DataFrame:
     return rows.assign(engine=np.where(rows["request_id"] % 2, "eager", "no_cache"))
 
 
+def parts(rows: pd.DataFrame, split: SplitConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    train, test = split_rows(rows, split)
+    return rows.iloc[train], rows.iloc[test]
+
+
 def configured(name: SplitName) -> SplitConfig:
     column, held_out = ("engine", "no_cache") if name is SplitName.leave_one_out else (None, None)
     return SplitConfig(name, 0.25, 1, column, held_out)
 
 
 @pytest.mark.parametrize("name", SplitName)
-def test_every_split_is_disjoint_and_complete(several: pd.DataFrame, name: SplitName) -> None:
+def test_every_split_is_disjoint_and_leaves_nothing_out(several: pd.DataFrame, name: SplitName) -> None:
     shuffled = several.sample(frac=1, random_state=3)
     train, test = split_rows(shuffled, configured(name))
-    assert sorted([*train, *test]) == list(range(len(several)))
-    assert len(train) > len(test) > 0 or name is SplitName.leave_one_out
+    left = set(range(len(several))) - set(train) - set(test)
+    assert len(train) + len(test) + len(left) == len(several)
+    # But for the other side of requests that grow across the border.
+    assert not left or name is SplitName.extrapolate
+    assert len(train) >= len(test) > 0
     again = split_rows(shuffled, configured(name))
     assert [part.tolist() for part in again] == [train.tolist(), test.tolist()]
 
 
 @pytest.mark.parametrize("name", list(KEPT_APART))
 def test_what_is_drawn_whole_is_on_one_side(several: pd.DataFrame, name: SplitName) -> None:
-    train, test = parts(several, split_rows(several, configured(name)))
+    train, test = parts(several, configured(name))
     assert not set(train[KEPT_APART[name]]) & set(test[KEPT_APART[name]])
 
 
 def test_equal_contexts_and_equal_times_are_not_divided(several: pd.DataFrame) -> None:
     for share in (0.05, 0.2, 0.4, 0.9):
-        train, test = parts(several, split_rows(several, SplitConfig(SplitName.extrapolate, share)))
+        train, test = parts(several, SplitConfig(SplitName.extrapolate, share))
         assert train["context_length"].max() < test["context_length"].min()
         assert len(test) <= np.ceil(share * len(several))
 
 
-def test_each_split_has_its_own_errors(several: pd.DataFrame, make_pipeline: MakePipeline) -> None:
+def test_each_way_of_dividing_has_its_own_errors(several: pd.DataFrame, make_pipeline: MakePipeline) -> None:
     pipeline, split = make_pipeline(), SplitConfig(SplitName.random, 0.25, 1)
-    found = splits_beside(several, pipeline, split, {})
+    evaluation = evaluate(several, pipeline, split)
+    found = splits_compared(evaluation)
     assert set(found) == {
         "random",
         "by_request",
@@ -68,19 +78,23 @@ def test_each_split_has_its_own_errors(several: pd.DataFrame, make_pipeline: Mak
         "extrapolate",
         "leave_one_out:engine",
     }
-    for name in SplitName:
-        if name is SplitName.leave_one_out:
-            continue
-        train, test = parts(several, split_rows(several, SplitConfig(name, 0.25, 1)))
-        fitted = fit(pipeline, train)
-        expected = error_block(test["token_latency_ms"].to_numpy(), predict(fitted, test))
-        assert found[str(name)].items() >= {**expected, "n_train": len(train), "n_test": len(test)}.items()
+    train = evaluation.train
+    for name in ("random", "by_request", "by_prompt"):
+        assert found[name]["n_test"] == len(train), "every training row once"
+        assert found[name]["n_train"] == pytest.approx(0.8 * len(train), rel=0.1)
+        assert found[name]["baselines"]["mean"]["n"] == len(train)
+    fitted_on, tested_on = parts(train, SplitConfig(SplitName.by_time, 0.25))
+    predicted = predict(fit(pipeline, fitted_on), tested_on)
+    expected = error_block(tested_on["token_latency_ms"].to_numpy(), predicted)
+    told = {**expected, "n_train": len(fitted_on), "n_test": len(tested_on)}
+    assert found["by_time"].items() >= told.items()
 
 
 def test_each_value_is_left_out_and_judged_together(
     several: pd.DataFrame, make_pipeline: MakePipeline
 ) -> None:
-    found = splits_beside(several, make_pipeline(), SplitConfig(SplitName.random), {})["leave_one_out:engine"]
+    evaluation = evaluate(several, make_pipeline(), SplitConfig(SplitName.random))
+    found = splits_compared(evaluation)["leave_one_out:engine"]
     missed = []
     for value in ("eager", "no_cache"):
         inside = several["engine"] == value
@@ -93,31 +107,14 @@ def test_each_value_is_left_out_and_judged_together(
     assert found["n_test"] == len(several)
 
 
-def test_an_extrapolation_without_a_column_is_of_the_context(
+def test_an_extrapolation_by_another_column_is_the_headlines_own(
     several: pd.DataFrame, make_pipeline: MakePipeline
 ) -> None:
-    split = SplitConfig(SplitName.extrapolate, 0.4)
-    assert "extrapolate" in splits_beside(several, make_pipeline(), split, {})
     by_prompt = SplitConfig(SplitName.extrapolate, 0.4, column="prompt_tokens")
-    found = splits_beside(several, make_pipeline(), by_prompt, {})["extrapolate"]
+    evaluation = evaluate(several, make_pipeline(), by_prompt)
+    found = splits_compared(evaluation)["extrapolate"]
     assert found["n_train"] == len(split_rows(several, by_prompt)[0])
-
-
-def test_a_made_up_fit_is_not_made_twice(
-    several: pd.DataFrame, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from llmlat.fit import beside
-
-    split = SplitConfig(SplitName.by_request, 0.25, 1)
-    known = {split.name: beside.fit_and_test(several, make_pipeline(), split)}
-    expected = splits_beside(several, make_pipeline(), split, {})
-    made: list[Any] = []
-    monkeypatch.setattr(
-        beside, "fit_and_test", lambda rows, pipeline, s: made.append(s.name) or known[split.name]
-    )
-    found = splits_beside(several, make_pipeline(), split, known)
-    assert SplitName.by_request not in made
-    assert found["by_request"] == expected["by_request"]
+    assert found["n_test"] == len(evaluation.predictions)
 
 
 def with_offsets(rows: pd.DataFrame, by: str, spread_ms: float) -> pd.DataFrame:
@@ -152,8 +149,20 @@ def test_there_is_no_leakage_gap_where_rows_share_nothing(
     assert 0.8 < gap["mae_ratio"] < 1.25
 
 
-@pytest.mark.parametrize("missing", ["random", "by_request"])
-def test_without_one_of_the_two_there_is_no_gap(missing: str) -> None:
-    splits = {"random": {"mae_ms": 1.0}, "by_request": {"mae_ms": 2.0}}
-    assert leakage_gap(splits) is not None
-    assert leakage_gap({**splits, missing: {"mae_ms": None, "reason": "too few"}}) is None
+def test_a_row_that_decides_the_comparison_takes_no_part(make_rows: MakeRows, analysed: Analyse) -> None:
+    rows = make_rows(LENGTHS, tokens=20, noise_ms=1.0)
+    plain = analysed(rows).metrics["leakage_gap"]
+    rows.loc[analysed(rows).train.index[0], "token_latency_ms"] = 1500.0
+    slow = analysed(rows).metrics["leakage_gap"]
+    assert (plain["n_left_out"], slow["n_left_out"]) == (0, 1)
+    assert slow["n_rows"] == plain["n_rows"] - 1
+    assert slow["mae_ratio"] == pytest.approx(plain["mae_ratio"], abs=0.03)
+    low, high = slow["mae_ratio_interval"]
+    assert low < slow["mae_ratio"] < high
+
+
+def test_without_whole_requests_to_hold_out_there_is_no_gap(
+    make_rows: MakeRows, make_pipeline: MakePipeline
+) -> None:
+    evaluation = evaluate(make_rows([10], tokens=40), make_pipeline(), SplitConfig(SplitName.random))
+    assert leakage_gap(evaluation, make_pipeline()) is None
