@@ -105,7 +105,7 @@ def _splitwise(measured: pd.DataFrame) -> Iterator[Task]:
     physics = _only(list(work), PhysicsRegressor())
     trees = _only(list(sizes), GradientBoostingRegressor(n_estimators=300, max_depth=4, random_state=0))
     process = _of_log(_only(list(sizes), _smooth(sizes.shape[1])), scaled=True)
-    hybrid = HybridRegressor(physics, trees)
+    hybrid = HybridRegressor(_only(list(work), PhysicsRegressor("mape")), trees)
     candidates = {
         "median": DummyRegressor(strategy="median"),
         "random_forest": _of_log(_only(list(sizes), RandomForestRegressor(200, random_state=0))),
@@ -193,7 +193,10 @@ def _larger_sizes(
     features = pd.concat(work.values(), axis=1)
     rows = features.assign(**{target: measured[target], "held_out_size": measured[size]})
     folds = list(SmallerToLarger().split(rows, groups=rows["held_out_size"].to_numpy()))
-    physics = _only([*work["tokens"], *work["kernel"]], PhysicsRegressor())
+    physics, unbent = (
+        _only([*work["tokens"], *work["kernel"]], PhysicsRegressor(criterion))
+        for criterion in ("mean", "mape")
+    )
     shallow = HistGradientBoostingRegressor(max_depth=3, random_state=0)
     candidates = {
         "median": DummyRegressor(strategy="median"),
@@ -202,8 +205,8 @@ def _larger_sizes(
         "xgboost": _of_log(BoostedRegressor("xgboost")),
         "physics, tokens": _only(list(work["tokens"]), PhysicsRegressor()),
         "physics": physics,
-        "hybrid": HybridRegressor(physics, shallow),
-        "hybrid, deep": HybridRegressor(physics),
+        "hybrid": HybridRegressor(unbent, shallow),
+        "hybrid, deep": HybridRegressor(unbent),
     }
     return Task(
         "vidur",

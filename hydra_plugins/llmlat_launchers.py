@@ -50,12 +50,11 @@ else:
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
             """Run every job in a process of its own, and wait for them all."""
             from llmlat.jobs.folder import SweepFolder
-            from llmlat.jobs.job import telling_how_to_resume
 
             sweep = SweepFolder(Path(str(self.config.hydra.sweep.dir)))
             sweep.path.mkdir(parents=True, exist_ok=True)
             self._jobs: list[Any] = []
-            with telling_how_to_resume(sweep), self._ending_with_this():
+            with self._ending_with_this():
                 jobs = self._submit(job_overrides, initial_job_idx)
                 log.info(f"{len(jobs)} jobs, a process each; what they say is in {self._logs(jobs)}")
                 self._wait(sweep, dict(enumerate(jobs, start=initial_job_idx)), job_overrides)

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from llmlat import config
 from llmlat.errors import LlmlatError
 from llmlat.jobs import edge
-from llmlat.jobs.logs import keep_to_lines
+from llmlat.jobs.interrupts import no_ctrl_c_is_lost
+from llmlat.jobs.logs import keep_to_lines, outlive_readers
 
 # Hydra's own debug switch is ours too. It is then set for Hydra, which hands exceptions over instead of
 # printing them its own way.
@@ -30,7 +31,7 @@ def _job(composed: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from llmlat.jobs.job import Beside, Job, Work, attempt, set_aside_what_stays
+    from llmlat.jobs.job import Beside, Job, WhenDone, Work, attempt, set_aside_what_stays
 
     given = HydraConfig.get()
     is_sweep = given.mode is RunMode.MULTIRUN
@@ -52,10 +53,10 @@ def _job(composed: DictConfig) -> float:
         settings()
         return config.resolved(composed)
 
-    def work() -> dict[str, Any]:
+    def work(when_done: WhenDone) -> dict[str, Any]:
         from llmlat import pipeline
 
-        return pipeline.run(settings(), resolve(), job.folder, is_summarised=not is_sweep)
+        return pipeline.run(settings(), resolve(), job.folder, when_done, is_summarised=not is_sweep)
 
     def portable_work() -> Work | None:
         from llmlat import pipeline
@@ -65,10 +66,15 @@ def _job(composed: DictConfig) -> float:
             return None
         return partial(pipeline.run, known, resolve(), job.folder, is_summarised=False)
 
+    def known_key() -> str | None:
+        from llmlat import pipeline
+
+        return pipeline.key_of_data(settings())
+
     workers = edge.workers_of(given)
     beside = Beside(workers, portable_work, edge.logging_of(given)) if workers else None
     try:
-        return attempt(job, resolve, work, beside)
+        return attempt(job, resolve, work, beside, known_key)
     except LlmlatError:
         sys.exit(1)  # it is logged; Hydra would add a line of its own
 
@@ -85,11 +91,12 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     if not DEBUGGING:
         keep_to_lines()
+    outlive_readers()
     try:
-        _job()
+        with no_ctrl_c_is_lost():
+            _job()
     except KeyboardInterrupt as interrupt:
-        said = str(interrupt) or "what was measured is kept; run the same command again"
-        print(f"interrupted: {said}", file=sys.stderr)
+        print(f"interrupted: {edge.how_to_go_on(interrupt)}", file=sys.stderr)
         sys.exit(130)
     except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
         from llmlat.config_errors import explain, is_of_the_command_line

@@ -4,6 +4,7 @@ Only the root is registered with Hydra: its typed children then check every grou
 on the command line, and the files in conf/ stay bare YAML.
 """
 
+import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,10 @@ from llmlat.config_errors import explain, explain_unknown_key
 from llmlat.errors import ConfigError
 
 PACKAGE_DIR = Path(__file__).resolve().parent
+# What Hydra reads as text without quotes: neither a number, in any notation, nor a word with a meaning.
+PLAIN_VALUE = re.compile(
+    r"(?!(?i:null|true|false|nan|inf)\Z)(?![+-]?[\d._]+(e|\Z)|-)[\w./-]+", re.ASCII | re.I
+)
 SHIPPED_PROMPTS_DIR = PACKAGE_DIR / "prompt_sets"
 
 
@@ -342,10 +347,50 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     return plain
 
 
+def noted(path: Path) -> dict[str, Any] | None:
+    """Return the resolved configuration of a job, from the file that Hydra left; None where it is damaged."""
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except Exception:  # a damaged file fails in any way
+        return None
+    return plain if isinstance(plain, dict) else None
+
+
 def as_given(overrides: Any) -> list[str]:
     """Return overrides as they were typed, interpolations too."""
     given: Any = OmegaConf.to_container(overrides, resolve=False)
     return [str(override) for override in given]
+
+
+def override(key: str, value: object) -> str:
+    r"""Return an override that Hydra reads as this text, whatever letters are in it.
+
+    Examples
+    --------
+    >>> print(override("hydra.sweep.dir", "it's (here)"))
+    hydra.sweep.dir='it\'s (here)'
+    """
+    text = str(value)
+    if PLAIN_VALUE.fullmatch(text):
+        return f"{key}={text}"
+    # A backslash counts only before a quote, or at the end, which a quote follows.
+    escaped = re.sub(r"(\\*)(?='|\Z)", r"\1\1", text).replace("'", "\\'").replace("${", "\\${")
+    return f"{key}='{escaped}'"
+
+
+def as_typed(key: str, value: object) -> str:
+    """Return an override as it is pasted into a shell.
+
+    Examples
+    --------
+    >>> print(as_typed("hydra.sweep.dir", "sweeps/one (two)"))
+    "hydra.sweep.dir='sweeps/one (two)'"
+    """
+    import shlex
+
+    text = override(key, value)
+    is_plain_inside = not set(text) & set('"$`!\\')
+    return text if shlex.quote(text) == text else f'"{text}"' if is_plain_inside else shlex.quote(text)
 
 
 def _added_keys(settings: Any, prefix: str = "") -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmlat import report, tracking
 from llmlat.config import Config, ContestantConfig, FeaturesConfig, Flagged, SplitName, TableConfig
-from llmlat.dataset import Dataset, write_frame
+from llmlat.dataset import Dataset, key_of, write_frame
 from llmlat.errors import ConfigError, MissingExtraError
 from llmlat.files import write_json
 from llmlat.fit.arena import Contestant, compete
@@ -25,7 +25,7 @@ from llmlat.sources import Rows
 from llmlat.sources.datasets import rows_of
 from llmlat.sources.large import large_dataset, large_table, n_rows_of
 from llmlat.sources.table import known_columns, mapped, rows_of_table
-from llmlat.sources.table_file import is_parquet, table_files
+from llmlat.sources.table_file import is_parquet, key_of_table, table_files
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,12 @@ Read = Callable[[tracking.Tracker], Rows]
 
 
 def run(
-    config: Config, resolved: dict[str, Any], folder: Path, *, is_summarised: bool = True
+    config: Config,
+    resolved: dict[str, Any],
+    folder: Path,
+    when_done: Callable[[Mapping[str, Any]], None] = lambda metrics: None,
+    *,
+    is_summarised: bool = True,
 ) -> dict[str, Any]:
     """Run one experiment, and leave its run folder.
 
@@ -44,6 +49,8 @@ def run(
         The same configuration as plain values, for provenance and tracking.
     folder : Path
         The run folder.
+    when_done : callable
+        Called with the metrics once all results are in the run folder, before they are tracked.
     is_summarised : bool
         Whether the summary is printed; a sweep has a line a job instead.
 
@@ -88,6 +95,7 @@ def run(
                 metrics={**analysis.metrics, "arena": beside_floor(arena, analysis.metrics["noise_floor"])},
             )
         figures = write_results(folder, rows, analysis)
+        when_done(analysis.metrics)
         if is_summarised:
             report.print_summary(analysis.metrics, folder)
         tracker.log_result(analysis.metrics, rows.tokens, analysis.predictions, figures, rows.folder)
@@ -135,6 +143,27 @@ def with_dataset(config: Config) -> Config | None:
 
     found = find_measured(config, make_plan(config))
     return None if found is None else replace(config, dataset=str(found.folder.resolve()))
+
+
+def key_of_data(config: Config) -> str | None:
+    """Return the key of the rows that a configuration comes to now; None where only a server could tell.
+
+    Raises
+    ------
+    LlmlatError
+        Where they cannot be had.
+    """
+    if config.table.path is not None:
+        return key_of_table(config.table)
+    if config.dataset is not None:
+        return " and ".join(dataset.key for dataset in _named(config.dataset))
+    from llmlat.measure.endpoint.settings import is_endpoint
+
+    if is_endpoint(config.engine):
+        return None
+    from llmlat.measure.plan import make_plan
+
+    return key_of(make_plan(config).identity)
 
 
 def _check(config: Config) -> None:

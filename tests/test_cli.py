@@ -343,7 +343,7 @@ def test_another_regressor_is_kept_as_a_pipeline_beside_its_file(
     )
     assert run.returncode == 0, run.stderr
     folder = only_run_folder(cli.folder)
-    assert {path.name for path in folder.iterdir()} == RUN_FOLDER | {"predictor.joblib"}
+    assert {path.name for path in folder.iterdir()} == RUN_FOLDER
     assert metrics_of(folder)["coefficients"] is None
     predictions = pd.read_parquet(folder / "predictions.parquet")
     latency = llmlat.load_predictor(folder).predict(

@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 
 from llmlat.config import FeaturesConfig
-from llmlat.records import COLUMNS, DECODE, PREFILL, SCHEMA
-from llmlat.steps import previous_latency
+from llmlat.records import COLUMNS, DECODE, FACTS, PREFILL, SCHEMA
+from llmlat.steps import previous_latency, with_contents
 
 THESIS_LENGTHS = tuple(np.linspace(12, 640, 15).astype(int))
 THESIS_TOKENS = (22, 16, 31, 56, 33, 20, 36, 38, 41, 28, 42, 40, 18, 24, 26)  # 471 in all
@@ -94,9 +94,12 @@ def as_stored(rows: pd.DataFrame) -> pd.DataFrame:
     empty = {column.name: None for column in COLUMNS if column.nullable}
     filled = rows.assign(**{name: value for name, value in (empty | plain).items() if name not in rows})
     stored: pd.DataFrame = pa.Table.from_pandas(filled, schema=SCHEMA, preserve_index=False).to_pandas()
-    facts = {"n_parameters": 1e6, "weight_bytes": 2e6, "kv_bytes_per_token": 1e3}
+    sizes = dict.fromkeys((column.name for column in FACTS if not column.is_text), 8.0)
+    facts = {**sizes, "n_parameters": 1e6, "weight_bytes": 2e6, "kv_bytes_per_token": 1e3}
     before = previous_latency(stored)
-    return stored.assign(model="tiny", quantization="none", **facts, previous_token_latency_ms=before)
+    return with_contents(stored).assign(
+        model="tiny", quantization="none", **facts, previous_token_latency_ms=before
+    )
 
 
 def request(request_id: int, repetition: int, prompt_tokens: int, count: int, prompt: int) -> pd.DataFrame:

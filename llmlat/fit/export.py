@@ -1,22 +1,24 @@
 """Writes a fitted pipeline as a predictor that programs load and people read."""
 
-import hashlib
-import io
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
+from sklearn.pipeline import Pipeline
 
-from llmlat.files import write_atomically, write_json
+from llmlat.files import write_json
 from llmlat.fit.features.table import FeatureTable
 from llmlat.fit.fitting import features_of
+from llmlat.fit.functions import NoFunctionError, function_spec
 from llmlat.fit.results import Analysis
 from llmlat.formulas.formula import parse
-from llmlat.predict.predictor import FORMAT
+from llmlat.predict.predictor import FORMAT, load_predictor
 from llmlat.records import KNOWN, TARGET
+
+log = logging.getLogger(__name__)
 
 _ABOUT = (
     "llmlat_version",
@@ -33,46 +35,50 @@ _ABOUT = (
 _ERRORS = ("n_train", "n_test", "mae_ms", "rmse_ms", "median_ae_ms", "r2", "mape", "split")
 
 
-def write_predictor(folder: Path, analysis: Analysis) -> Path:
-    """Write `predictor.json` into a run folder and return its path.
+def write_predictor(folder: Path, analysis: Analysis) -> Path | None:
+    """Write `predictor.json` into a run folder, read it back, and return its path.
 
-    A linear predictor is whole in that file. Any other is kept as `predictor.joblib` beside it, named with
-    its hash.
+    Where no function says what the regressor does, there is no file, and a line tells why.
+
+    Raises
+    ------
+    PredictorError
+        Where what was written cannot be read.
     """
-    spec = predictor_spec(analysis)
-    if spec["kind"] == "pipeline":
-        buffer = io.BytesIO()
-        joblib.dump(analysis.fitted, buffer)
-        write_atomically(folder / "predictor.joblib", buffer.getvalue())
-        spec["pipeline"] = {
-            "file": "predictor.joblib",
-            "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-        }
-    write_json(folder / "predictor.json", spec)
-    return folder / "predictor.json"
+    path = folder / "predictor.json"
+    try:
+        write_json(path, predictor_spec(analysis))
+    except NoFunctionError as error:
+        path.unlink(missing_ok=True)  # of an earlier run in this folder
+        log.warning(
+            f"regressor: predictor.json holds no {error}, so none is written; everything else of the run is "
+            "there. Lines, trees, networks and llmlat's own regressors can be written."
+        )
+        return None
+    load_predictor(path)
+    return path
 
 
 def predictor_spec(analysis: Analysis) -> dict[str, Any]:
-    """Return the content of `predictor.json`: the formula, where it holds, and how far off it may be."""
+    """Return the content of `predictor.json`: the function, where it holds, and how far off it may be.
+
+    Raises
+    ------
+    NoFunctionError
+        Where there is no function for the regressor.
+    """
     metrics, table = analysis.metrics, features_of(analysis.fitted)
     coefficients: Mapping[str, Any] = metrics["coefficients"] or {}
-    formulas = table.formulas()
-    features = {
-        name: {
-            **coefficients.get(name, {}),
-            **({"formula": formulas[name]} if formulas[name] != name else {}),
-        }
-        for name in formulas
-    }
+    function = {} if coefficients else {"function": function_spec(Pipeline(analysis.fitted.steps[1:]))}
     return {
         "format": FORMAT,
-        "kind": "linear" if coefficients else "pipeline",
+        "kind": "linear" if coefficients else "function",
         "predicts": TARGET,
         "formula": metrics["formula"],
         "intercept_ms": metrics["intercept_ms"],
         "intercept_per_unit_ms": metrics["intercept_per_unit_ms"],
         "floor_ms": metrics["floor_ms"],
-        "features": features,
+        "features": _features(table, coefficients),
         "derived": dict(table.derived or {}),
         "inputs": {name: _input(name, analysis.train, table) for name in table.inputs()},
         "regressor": metrics["regressor"],
@@ -80,7 +86,22 @@ def predictor_spec(analysis: Analysis) -> dict[str, Any]:
         "tested": {name: metrics[name] for name in _ERRORS},
         "calibration": metrics["calibration"],
         "calibration_reason": metrics["calibration_reason"],
+        **function,
     }
+
+
+def _features(table: FeatureTable, coefficients: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the features of a line that can explain something, or all that a function is put together of."""
+    telling = table.formulas()
+    features = {}
+    for name in (coefficients and telling) or table.feature_names_out_:
+        formula = telling.get(name, name)
+        features[name] = {
+            **coefficients.get(name, {}),
+            **({"formula": formula} if formula != name else {}),
+            **({"missing": table.medians_[name]} if name in table.medians_ and table.fills else {}),
+        }
+    return features
 
 
 def _input(name: str, train: pd.DataFrame, table: FeatureTable) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from llmlat.config import TrackingName, as_given
+from llmlat.config import TrackingName, as_given, as_typed, override
 from llmlat.errors import one_line
 from llmlat.jobs.folder import SweepFolder
-from llmlat.jobs.job import telling_how_to_resume
 from llmlat.jobs.logs import TerminalFilter, keep_to_lines
 from llmlat.jobs.progress import unfinished
 from llmlat.jobs.workers import Workers
@@ -74,15 +73,28 @@ def _set_up_logging(settings: Any, verbose: Any, given: frozenset[str]) -> None:
     keep_to_lines()
 
 
+def how_to_go_on(interrupt: KeyboardInterrupt) -> str:
+    """Say what is kept after Ctrl-C, and how to go on; a sweep by its folder, whichever moment it came at."""
+    said = str(interrupt)
+    if SweepCallback.folder is None:
+        return said or "what was measured is kept; run the same command again"
+    typed = as_typed("hydra.sweep.dir", SweepCallback.folder)
+    return f"{said or 'run the same command to resume'}, with {typed}"
+
+
 class SweepCallback(Callback):
     """Notes what a sweep is about to do, and at its end has it summed up, published and judged."""
+
+    folder: Path | None = None
+    """Where this process's sweep is; None in a single run."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Keep all jobs in one folder, and note what they are."""
         _need_launcher(config.hydra.launcher.get("_target_", ""))
         folder = str(config.hydra.sweep.dir)
         _pin(config, folder)
-        SweepFolder(Path(folder)).begin_command(*_plan(config))
+        SweepCallback.folder = Path(folder)
+        SweepFolder(SweepCallback.folder).begin_command(*_plan(config))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Let a job's configuration go: Hydra keeps what every job returns until the sweep's end."""
@@ -91,8 +103,7 @@ class SweepCallback(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Sum the sweep up once all is done, and exit with 1 where a job is not."""
         folder = Path(config.hydra.sweep.dir)
-        with telling_how_to_resume(SweepFolder(folder)):
-            WORKERS.end()
+        WORKERS.end()
         summary = _attempt("summary", lambda: _summarise(folder))
         if summary is not None and config.tracking.name == TrackingName.wandb:
             tracking = OmegaConf.to_object(config.tracking)
@@ -103,7 +114,7 @@ class SweepCallback(Callback):
             total = sweep.command["n_jobs"]
             log.warning(
                 f"{len(missing)} of {total or 'the'} jobs are not done; the same command with "
-                f"hydra.sweep.dir={folder} tries those again, and only those."
+                f"{as_typed('hydra.sweep.dir', folder)} tries those again, and only those."
             )
             sys.exit(1)
 
@@ -118,10 +129,9 @@ def _need_launcher(target: str) -> None:
 def _pin(config: DictConfig, folder: str) -> None:
     """Hand the sweep's folder to every job: where jobs differ in name, each would make its own."""
     given = as_given(config.hydra.overrides.hydra)
-    escaped = folder.replace("\\", "\\\\").replace("'", "\\'")
     with read_write(config), open_dict(config):
         kept = [override for override in given if not override.startswith("hydra.sweep.dir=")]
-        config.hydra.overrides.hydra = [*kept, f"hydra.sweep.dir='{escaped}'"]
+        config.hydra.overrides.hydra = [*kept, override("hydra.sweep.dir", folder)]
 
 
 def _plan(config: DictConfig) -> tuple[list[list[str]] | None, list[str]]:

@@ -128,14 +128,45 @@ class SweepFolder:
             write_json(self.path / STATE, state)
 
     def _read(self) -> dict[str, Any]:
-        state: dict[str, Any] = {}
-        with suppress(OSError, ValueError):
-            state = read_object(self.path / STATE)
+        state = _parsed(self.path / STATE)
+        if state is None:
+            state = {"folders": self._folders_again()}
         return {"folders": {}, **state, "command": {**_a_command(), **state.get("command", {})}}
+
+    def _folders_again(self) -> dict[str, str]:
+        """Work out from the jobs' own files which configuration has which subfolder: the state is lost."""
+        known = self.path.glob("*/.hydra/config.yaml")
+        pairs = ((_hash_of_file(path), path.parents[1].name) for path in sorted(known))
+        found = {key: name for key, name in pairs if key is not None}
+        if found:
+            log.warning(
+                f"{self.path / STATE} is missing or damaged: what has been done is read from the folders of "
+                f"{len(found)} jobs."
+            )
+        return found
 
 
 def _a_command() -> dict[str, Any]:
     return {"n_jobs": None, "swept": [], "started_at": time.time(), "jobs": {}, "planned": [], "lost": {}}
+
+
+def _parsed(path: Path) -> dict[str, Any] | None:
+    """Return the state that a file holds; None where it is not there, or not what was written."""
+    with suppress(OSError, ValueError, RecursionError, AttributeError, TypeError):
+        state = read_object(path)
+        command = {**_a_command(), **state.get("command", {})}
+        blocks = [state.get("folders", {}), command["jobs"], command["lost"]]
+        if all(isinstance(block, dict) for block in blocks):
+            return dict(state)
+    return None
+
+
+def _hash_of_file(path: Path) -> str | None:
+    """Return the hash of the configuration that Hydra noted for a job; None where it cannot be read."""
+    from llmlat.config import noted
+
+    plain = noted(path)
+    return None if plain is None else _hash(plain)
 
 
 def _hash(config: Mapping[str, Any]) -> str:

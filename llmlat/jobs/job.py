@@ -4,9 +4,8 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,8 @@ from llmlat.jobs.workers import Workers
 
 log = logging.getLogger("llmlat")
 
-Work = Callable[[], Mapping[str, Any]]
+WhenDone = Callable[[Mapping[str, Any]], None]
+Work = Callable[[WhenDone], Mapping[str, Any]]
 
 KILLED = "its process was killed: by the system, where memory ran out, or by hand"
 
@@ -65,7 +65,11 @@ class Beside:
 
 
 def attempt(
-    job: Job, resolve: Callable[[], Mapping[str, Any]], work: Work, beside: Beside | None = None
+    job: Job,
+    resolve: Callable[[], Mapping[str, Any]],
+    work: Work,
+    beside: Beside | None = None,
+    known_key: Callable[[], str | None] = lambda: None,
 ) -> float:
     """Run a job, and leave DONE.json or FAILED.json in its folder.
 
@@ -78,9 +82,12 @@ def attempt(
     resolve : callable
         Returns the configuration, checked, resolved and plain.
     work : callable
-        Does it all, and returns the metrics.
+        Does it all, and returns the metrics; it calls what it is given once all results are in the folder,
+        so that what comes after, such as waiting for a service, costs no finished job.
     beside : Beside, optional
         Where given, a sweep's job that measures nothing is left to another process, and returns NaN at once.
+    known_key : callable, optional
+        Returns the key of the data that the job would be fitted on now; None where that cannot be told.
 
     Returns
     -------
@@ -92,17 +99,15 @@ def attempt(
         if error is not None:
             raise error
         return float(outcome.said["mae_ms"])
-    with telling_how_to_resume(SweepFolder(job.folder.parent)):
-        if beside is None or _is_done(job.folder, resolve):
-            return _settle(job, resolve, work)
-        portable = _portable(beside)
-        if portable is None:
+    is_over = _is_done(job.folder, resolve, known_key)
+    portable = None if beside is None or is_over else _portable(beside)
+    if beside is None or is_over or portable is None:
+        if beside is not None and not is_over:
             beside.workers.end()  # nothing may be at work beside a measurement
-            return _settle(job, resolve, work)
-        beside.workers.hand_over(
-            partial(_lose, job, time.perf_counter()), _settle_there, job, resolve(), portable, beside.set_up
-        )
-        return math.nan
+        return _settle(job, resolve, work, known_key)
+    on_loss = partial(_lose, job, time.perf_counter())
+    beside.workers.hand_over(on_loss, _settle_there, job, resolve(), portable, beside.set_up)
+    return math.nan
 
 
 def _portable(beside: Beside) -> Work | None:
@@ -113,12 +118,17 @@ def _portable(beside: Beside) -> Work | None:
         return None
 
 
-def _settle(job: Job, resolve: Callable[[], Mapping[str, Any]], work: Work) -> float:
+def _settle(
+    job: Job,
+    resolve: Callable[[], Mapping[str, Any]],
+    work: Work,
+    known_key: Callable[[], str | None] = lambda: None,
+) -> float:
     """Run a job of a sweep unless it is done, and say in a line what came of it."""
     assert job.number is not None
     sweep = SweepFolder(job.folder.parent)
     with sweep.alone_with(job.folder.name):
-        if not _is_done(job.folder, resolve):
+        if not _is_done(job.folder, resolve, known_key):
             _try(job, resolve, work)
         outcome = read_outcome(job.folder)
     log.info(job_line(sweep, job.number, job.overrides))
@@ -151,21 +161,22 @@ def set_aside_what_stays() -> None:
         gc.freeze()
 
 
-@contextmanager
-def telling_how_to_resume(sweep: SweepFolder) -> Iterator[None]:
-    """Have Ctrl-C say how to go on with the sweep."""
+def _is_done(
+    folder: Path, resolve: Callable[[], Mapping[str, Any]], known_key: Callable[[], str | None]
+) -> bool:
+    """Tell whether a job is done, of this configuration and on the data that it would be done on now."""
     try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        said = str(interrupt) or "run the same command to resume"
-        raise KeyboardInterrupt(f"{said}, with hydra.sweep.dir={sweep.path}") from interrupt
-
-
-def _is_done(folder: Path, resolve: Callable[[], Mapping[str, Any]]) -> bool:
-    try:
-        return is_done(folder, resolve())
+        if not is_done(folder, resolve()):
+            return False
+        key = known_key()
     except LlmlatError:
         return False
+    before = read_outcome(folder).said.get("dataset_key")
+    if key in {None, before}:
+        return True
+    log.warning(f"Job {folder.name} was done on other data ({before}, now {key}): it is done again.")
+    begin(folder)  # for the process that it may be handed to
+    return False
 
 
 def _try(
@@ -176,7 +187,11 @@ def _try(
     begin(job.folder)
     try:
         resolved = resolve()
-        metrics = work()
+
+        def when_done(metrics: Mapping[str, Any]) -> None:
+            write_done(job.folder, resolved, metrics, time.perf_counter() - started)
+
+        metrics = work(when_done)
         return write_done(job.folder, resolved, metrics, time.perf_counter() - started), None
     except (Exception, SystemExit) as error:
         _log(job, error)

@@ -1,5 +1,6 @@
 """What the terminal shows of the log; the run folder's llmlat.log holds it all."""
 
+import io
 import logging
 import sys
 import warnings
@@ -15,6 +16,31 @@ def keep_to_lines() -> None:
     """
     warnings.showwarning = _log_warning
     logging.raiseExceptions = False
+
+
+class _Outliving(io.FileIO):
+    """A stream that outlives its reader: what nobody reads any more is let go."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            return len(content)
+
+
+def outlive_readers() -> None:
+    """Have a run go on where what reads its output has ended, as `head` does: that is no failure of it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        try:
+            raw = _Outliving(stream.fileno(), "w", closefd=False)
+        except (AttributeError, OSError, ValueError):
+            continue  # none, or not the process's own
+        stream.flush()
+        outliving = io.TextIOWrapper(
+            io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=stream.line_buffering
+        )
+        setattr(sys, name, outliving)
 
 
 def _log_warning(message: Warning | str, category: type[Warning], *where: Any, **how: Any) -> None:

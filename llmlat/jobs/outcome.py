@@ -12,6 +12,20 @@ from llmlat.files import plain, read_object, write_json
 
 DONE, FAILED = "DONE.json", "FAILED.json"
 TRACEBACK_LINES = 20
+RESULTS = (
+    DONE,
+    FAILED,
+    "metrics.json",
+    "dataset.json",
+    "predictions.parquet",
+    "predictor.json",
+    "predictor.joblib",
+    "report.html",
+    "report.md",
+    "figures/*.svg",
+    "wandb/run.json",
+)
+"""What a run leaves in its folder, read by; verdicts first, so that none outlives its results."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +62,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 def is_done(folder: Path, resolved: Mapping[str, Any]) -> bool:
     """Tell whether a folder holds a finished job of exactly this configuration, resolved and in full."""
     outcome = read_outcome(folder)
-    return outcome.status == "done" and outcome.said.get("config") == _as_read_back(resolved)
+    is_whole = isinstance(outcome.said.get("mae_ms"), int | float)
+    return outcome.status == "done" and is_whole and outcome.said.get("config") == _as_read_back(resolved)
 
 
 def _as_read_back(resolved: Mapping[str, Any]) -> Any:
@@ -57,9 +72,13 @@ def _as_read_back(resolved: Mapping[str, Any]) -> Any:
 
 
 def begin(folder: Path) -> None:
-    """Take back what an earlier try said; until this one ends, the folder counts as killed."""
-    for name in (DONE, FAILED):
-        (folder / name).unlink(missing_ok=True)
+    """Take away what an earlier try left; until this one ends, the folder counts as killed.
+
+    Its log and its W&B runs stay: they tell of that try, and may still be sent.
+    """
+    for pattern in RESULTS:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def write_done(

@@ -5,7 +5,7 @@ from typing import Any
 from hydra.utils import instantiate
 
 from llmlat.config import Config
-from llmlat.errors import ConfigError, one_line
+from llmlat.errors import ConfigError, LlmlatError, one_line
 from llmlat.measure.cells import Cell
 from llmlat.measure.decoding import make_decoder
 from llmlat.measure.engines import Decoder, Engine
@@ -62,7 +62,7 @@ class Generators:
             engine: Engine = instantiate(settings, model=self._model, decoder=decoder)
         except Exception as error:
             cause = error.__cause__ or error
-            if isinstance(cause, ConfigError):  # it names its key
+            if isinstance(cause, LlmlatError):  # it names its key
                 raise cause from None
             raise ConfigError(
                 f"engine._target_={settings['_target_']}: cannot be made ({one_line(cause)})."

@@ -1,43 +1,49 @@
-"""From a predictor's file to a function of inputs: the formula itself, or the fitted pipeline beside it."""
+"""From a predictor's file to a function of inputs: a line, or a function of features."""
 
-import hashlib
+import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
-
-from llmlat.errors import one_line
 
 Values = Mapping[str, Any]
 
 
-class LoadError(Exception):
-    """A pipeline's file that is missing, is another one, or cannot be loaded here."""
-
-
 def linear_of(spec: Mapping[str, Any]) -> Callable[[Values], Any]:
     """Return the function of a linear predictor: plain arithmetic, so that one step takes a microsecond."""
-    terms = tuple((name, float(entry["per_unit_ms"])) for name, entry in spec["features"].items())
-    intercept = float(spec["intercept_per_unit_ms"])
+    terms = tuple((name, _finite(entry["per_unit_ms"])) for name, entry in spec["features"].items())
+    intercept = _finite(spec["intercept_per_unit_ms"])
     floor_ms = spec.get("floor_ms")
     is_plain = not spec.get("derived") and not any("formula" in entry for entry in spec["features"].values())
+    missing = {
+        name: _finite(entry["missing"]) for name, entry in spec["features"].items() if "missing" in entry
+    }
     if floor_ms is None and is_plain:
-        return _plain_sum(terms, intercept)
-    return _sum_of_formulas(spec, dict(terms), intercept, floor_ms)
+        return _plain_sum(tuple((*term, missing.get(term[0])) for term in terms), intercept)
+    return _sum_of_formulas(spec, dict(terms), intercept, floor_ms, missing)
 
 
-def _plain_sum(terms: tuple[tuple[str, float], ...], intercept: float) -> Callable[[Values], Any]:
+def _plain_sum(
+    terms: tuple[tuple[str, float, float | None], ...], intercept: float
+) -> Callable[[Values], Any]:
     def evaluate(values: Values) -> Any:
         latency: Any = intercept
-        for name, weight in terms:
+        for name, weight, missing in terms:
             value = values[name]
-            latency = latency + weight * (value if isinstance(value, int | float) else _as_array(value))
+            if not isinstance(value, int | float):
+                value = _filled(_as_array(value), missing)
+            elif value != value and missing is not None:
+                value = missing
+            latency = latency + weight * value
         return latency
 
     return evaluate
 
 
 def _sum_of_formulas(
-    spec: Mapping[str, Any], weights: Mapping[str, float], intercept: float, floor_ms: float | None
+    spec: Mapping[str, Any],
+    weights: Mapping[str, float],
+    intercept: float,
+    floor_ms: float | None,
+    missing: Mapping[str, float],
 ) -> Callable[[Values], Any]:
     import numpy as np
 
@@ -59,54 +65,48 @@ def _sum_of_formulas(
         latency: Any = intercept
         for name, weight in weights.items():
             feature = spelled[name](known) if name in spelled else _as_array(known[name])
-            latency = latency + weight * feature
+            latency = latency + weight * _filled(feature, missing.get(name))
         latency = np.asarray(latency if floor_ms is None else np.maximum(latency, floor_ms))
         return latency if latency.ndim else float(latency)
 
     return evaluate
 
 
-def pipeline_of(path: Path, spec: Mapping[str, Any]) -> Callable[[Values], Any]:
-    """Return the function of the pickled pipeline beside a predictor's file.
+def function_evaluator(spec: Mapping[str, Any]) -> Callable[[Values], Any]:
+    """Return the function of a predictor that is no line: its features, and what they are put into."""
+    import numpy as np
 
-    Raises
-    ------
-    LoadError
-    """
-    inputs = list(spec["inputs"])
-    pickled = _checked(path, spec)
-    try:
-        import joblib
-        import numpy as np
-        import pandas as pd
+    from llmlat.formulas.formula import parse
+    from llmlat.formulas.recipe import recipe_of
+    from llmlat.predict.functions import function_of
 
-        from llmlat.fit.threads import one_thread
-
-        pipeline = joblib.load(pickled)
-    except Exception as error:
-        raise LoadError(
-            f"{pickled}: cannot be unpickled here ({one_line(error)}); fit again on this machine."
-        ) from error
+    function = function_of(spec["function"])
+    missing = {name: entry["missing"] for name, entry in spec["features"].items() if "missing" in entry}
+    columns = [
+        (name, parse(entry["formula"])) if "formula" in entry else (name, None)
+        for name, entry in spec["features"].items()
+    ]
+    read = [part for name, formula in columns for part in (formula.names if formula else (name,))]
+    steps = recipe_of(read, spec.get("derived")).steps
 
     def evaluate(values: Values) -> Any:
-        columns = np.broadcast_arrays(*(_as_column(values[name]) for name in inputs))
-        frame = pd.DataFrame({name: column.ravel() for name, column in zip(inputs, columns, strict=True)})
-        with one_thread():
-            latency = pipeline.predict(frame).reshape(columns[0].shape)
+        known = dict(values)
+        for name, formula in steps.items():
+            known[name] = formula(known)
+        asked = [
+            np.asarray(formula(known) if formula else _as_array(known[name])) for name, formula in columns
+        ]
+        shape = np.broadcast_shapes(
+            *(one.shape for one in asked), *(np.shape(one) for one in values.values())
+        )
+        X = np.empty((math.prod(shape), len(asked)))
+        for place, ((name, _), one) in enumerate(zip(columns, asked, strict=True)):
+            filled = np.where(np.isnan(one), missing[name], one) if name in missing else one
+            X[:, place] = np.broadcast_to(filled, shape).ravel()
+        latency = function(X).reshape(shape)
         return latency if latency.ndim else float(latency)
 
     return evaluate
-
-
-def _checked(path: Path, spec: Mapping[str, Any]) -> Path:
-    """Return the fitted pipeline's file, once it is known to be the one that was written with `path`."""
-    pickled = path.with_name(spec["pipeline"]["file"])
-    if (
-        not pickled.is_file()
-        or hashlib.sha256(pickled.read_bytes()).hexdigest() != spec["pipeline"]["sha256"]
-    ):
-        raise LoadError(f"{pickled}: missing, or not the file that {path.name} was written with; fit again.")
-    return pickled
 
 
 def _as_array(value: Any) -> Any:
@@ -117,13 +117,15 @@ def _as_array(value: Any) -> Any:
     return np.asarray(value, dtype=np.float64)
 
 
-def _as_column(value: Any) -> Any:
-    """Return texts as they are, and anything else as numbers."""
+def _filled(values: Any, missing: float | None) -> Any:
+    """Return values with the median of fitting where one is missing, as the fitted pipeline has it."""
     import numpy as np
 
-    values = np.asarray(value)
-    return values.astype(object) if values.dtype.kind in "OUS" and _is_text(values) else _as_array(value)
+    return values if missing is None else np.where(np.isnan(values), missing, values)
 
 
-def _is_text(values: Any) -> bool:
-    return any(isinstance(value, str) for value in values.ravel()[:1])
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no number to predict with")
+    return number

@@ -1,22 +1,22 @@
 """The fitted predictor as a file, for people, and for programs that have neither torch nor scikit-learn.
 
-A linear predictor is its formula; evaluating it takes a microsecond. Any other regressor is kept beside the
-file as the fitted scikit-learn pipeline, and loading it imports scikit-learn.
+A linear predictor is its formula; evaluating it takes a microsecond. Any other is a function of features, as
+data: nothing in a file can run, so one from elsewhere may be loaded.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlat.errors import LlmlatError
 from llmlat.files import read_object
 from llmlat.predict.estimate import Estimate, OutsideError, estimate
-from llmlat.predict.evaluators import LoadError, Values, linear_of, pipeline_of
+from llmlat.predict.evaluators import function_evaluator, linear_of
 
 if TYPE_CHECKING:
     from llmlat.formulas.formula import Formula
 
-FORMAT = 2
+FORMAT = 3
 
 
 class PredictorError(LlmlatError):
@@ -30,8 +30,6 @@ class Predictor:
     ----------
     spec : mapping
         The content of `predictor.json`.
-    evaluate : callable
-        Maps inputs by name to milliseconds.
 
     Attributes
     ----------
@@ -48,7 +46,7 @@ class Predictor:
     80.0
     """
 
-    def __init__(self, spec: Mapping[str, Any], evaluate: Callable[[Values], Any]) -> None:
+    def __init__(self, spec: Mapping[str, Any]) -> None:
         self.spec = spec
         self.inputs: tuple[str, ...] = tuple(
             name for name, entry in spec["inputs"].items() if entry.get("default") is None
@@ -58,7 +56,7 @@ class Predictor:
             for name, entry in spec["inputs"].items()
             if entry.get("default") is not None
         }
-        self._evaluate = evaluate
+        self._evaluate = linear_of(spec) if spec["kind"] == "linear" else function_evaluator(spec)
         self._parsed: dict[str, Formula] = {}
 
     @classmethod
@@ -73,40 +71,51 @@ class Predictor:
             Milliseconds where every input is 0.
         """
         spec = {
+            "kind": "linear",
             "inputs": {name: {} for name in weights},
             "features": {name: {"per_unit_ms": weight} for name, weight in weights.items()},
             "intercept_per_unit_ms": intercept_ms,
         }
-        return cls(spec, linear_of(spec))
+        return cls(spec)
 
-    def predict(self, **inputs: Any) -> Any:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.spec,)
+
+    def predict(self, table: Any = None, /, **inputs: Any) -> Any:
         """Return the latency of one step, or of arrays of steps, in milliseconds.
 
         It answers outside of what was measured as well; `estimate` says so.
 
         Parameters
         ----------
+        table : mapping or DataFrame, optional
+            The inputs, where their names are none of Python's: `predict({"GPU type": "H100"})`. Other
+            columns of a frame are passed over.
         **inputs : float, str or array-like
             A value for each of `inputs`, by name: single ones, or arrays of one shape. What had one value
             when it was fitted, or follows from the others, may be said too.
 
         Returns
         -------
-        float or ndarray
-            Milliseconds, in the shape of the inputs.
+        float, ndarray or Series
+            Milliseconds, in the shape of the inputs; of a frame, with its index.
 
         Raises
         ------
         TypeError
             Where an input is missing, or one is not the predictor's.
         """
+        if table is not None:
+            return self._predict_table(table, inputs)
         if self._defaults:
             inputs = self._complete(inputs)
         elif len(inputs) != len(self.inputs) or any(name not in inputs for name in self.inputs):
             raise TypeError(self._complaint(inputs))
         return self._evaluate(inputs)
 
-    def estimate(self, *, level: float = 0.9, outside: str = "widen", **inputs: Any) -> Estimate:
+    def estimate(
+        self, table: Any = None, /, *, level: float = 0.9, outside: str = "widen", **inputs: Any
+    ) -> Estimate:
         """Return the latency of one step, or of arrays of steps, and how far off that may be.
 
         Parameters
@@ -115,7 +124,7 @@ class Predictor:
             The share of steps of new requests that the interval holds: 0.5, 0.8, 0.9, 0.95 or 0.99.
         outside : {'widen', 'refuse'}
             What to do where something was asked that lies outside of what was measured.
-        **inputs : float, str or array-like
+        table, **inputs
             As `predict` takes them.
 
         Returns
@@ -129,11 +138,27 @@ class Predictor:
         PredictorError
             Where the file holds no intervals, or not of this level.
         """
-        values = self._complete(inputs)
+        values = self._complete(self._asked(table, inputs))
         try:
             return estimate(self.spec, values, self._evaluate(values), level, outside)
         except KeyError as error:
             raise PredictorError(f"estimate: {error.args[0]}") from error
+
+    def _predict_table(self, table: Any, inputs: Mapping[str, Any]) -> Any:
+        latency = self._evaluate(self._complete(self._asked(table, inputs)))
+        if not hasattr(table, "columns") or not len(table.columns):
+            return latency
+        column = table[table.columns[0]]
+        return type(column)(latency, index=table.index, name="predicted_ms")
+
+    def _asked(self, table: Any, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if table is None:
+            return inputs
+        if hasattr(table, "columns"):  # a frame has columns of other things as well
+            return {**{name: table[name] for name in self.spec["inputs"] if name in table}, **inputs}
+        if not isinstance(table, Mapping):
+            raise TypeError(f"predict() takes its inputs by name, a mapping or a frame; got {table!r}.")
+        return {**table, **inputs}
 
     def _complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Fill in what may be left unsaid: constants as they were, and what follows from other inputs."""
@@ -169,8 +194,7 @@ def load_predictor(path: str | Path) -> Predictor:
     Parameters
     ----------
     path : str or Path
-        A `predictor.json`, or the run folder that holds one. Where the regressor is not linear, the fitted
-        pipeline beside it is unpickled: load only files that you trust.
+        A `predictor.json`, or the run folder that holds one. Nothing in it is run.
 
     Returns
     -------
@@ -179,7 +203,7 @@ def load_predictor(path: str | Path) -> Predictor:
     Raises
     ------
     PredictorError
-        Where the file is missing, is not a predictor, or its pipeline is not the one it was written with.
+        Where the file is missing, damaged or not a predictor, or was written by another version.
 
     Examples
     --------
@@ -196,10 +220,7 @@ def load_predictor(path: str | Path) -> Predictor:
             raise PredictorError(
                 f"{path}: format {spec['format']} is not {FORMAT}; fit again with this version of llmlat."
             )
-        evaluate = linear_of(spec) if spec["kind"] == "linear" else pipeline_of(path, spec)
-        return Predictor(spec, evaluate)
-    except LoadError as error:
-        raise PredictorError(str(error)) from error
+        return Predictor(spec)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PredictorError(
             f"{path}: not a predictor ({error}); name a run folder or its predictor.json."

@@ -94,6 +94,18 @@ def parts(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[dict[str, 
         yield dict(zip(keys, values, strict=True)), part
 
 
+def is_mixed(jobs: pd.DataFrame, swept: Sequence[str]) -> bool:
+    """Tell whether jobs that differ in their setting alone were done on different data."""
+    return bool(mixed(jobs, swept))
+
+
+def mixed(jobs: pd.DataFrame, swept: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the measurements whose jobs, differing in their setting alone, were done on different data."""
+    roles = roles_of(swept)
+    keys = [*roles.data, *(key for key in roles.seeds if key == "seed")]
+    return [at for at, part in parts(jobs, keys) if part["dataset_key"].nunique() > 1]
+
+
 def choose(jobs: pd.DataFrame, swept: Sequence[str]) -> list[Choice]:
     """Choose the best setting for each measurement.
 

@@ -1,17 +1,19 @@
 """A sweep as a table, a row a job."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from llmlat.errors import DatasetError
+from llmlat.errors import DatasetError, one_line
 from llmlat.report.wording import is_number
-from llmlat.sweep.jobs import Job
+from llmlat.sweep.jobs import DONE, FAILED, Job
 from llmlat.sweep.overrides import Value, in_short, swept_keys
 from llmlat.sweep.planned import all_jobs
 
 ERRORS = ("mae_ms", "rmse_ms", "median_ae_ms", "r2", "mape")
+COEFFICIENTS = ("scaled_ms", "per_unit_ms")
 NUMBERS = (
     *ERRORS,
     "validation_mae_ms",
@@ -72,9 +74,9 @@ def read_jobs(folder: Path) -> pd.DataFrame:
     if not jobs:
         raise DatasetError(f"{folder}: no job is below it (a job's folder holds .hydra/overrides.yaml).")
     keys = swept_keys([job.overrides for job in jobs])
-    rows = [_row(job, keys) for job in jobs]
-    features = dict.fromkeys(name for job in jobs for name in job.metrics.get("coefficients") or {})
-    coefficients = [f"{kind}.{name}" for kind in ("scaled_ms", "per_unit_ms") for name in features]
+    rows = [_row_whatever(job, keys) for job in jobs]
+    found = dict.fromkeys(name for row in rows for name in row)
+    coefficients = [name for kind in COEFFICIENTS for name in found if name.startswith(f"{kind}.")]
     numbers = [*NUMBERS, *coefficients]
     columns = dict.fromkeys(["job", "status", "overrides", *keys, *numbers, "stand_in", "seed", *WORDS])
     frame = pd.DataFrame(rows, columns=list(columns))
@@ -92,13 +94,39 @@ def swept_in(jobs: pd.DataFrame) -> list[str]:
     return names[names.index("overrides") + 1 : names.index("mae_ms")]
 
 
+def _row_whatever(job: Job, keys: list[str]) -> dict[str, Any]:
+    """Return a job's row; where what it left cannot be read, one that says so: it costs only itself."""
+    try:
+        return _row(job, keys)
+    except (AttributeError, TypeError, ValueError) as error:
+        said = f"its results are damaged ({one_line(error)}); run it again"
+        return _row(Job(job.name, FAILED, job.overrides, error_class="DatasetError", error=said), keys)
+
+
+def _number(value: Any, name: str) -> float | None:
+    if value is None or (is_number(value) and isfinite(value)):
+        return None if value is None else float(value)
+    raise ValueError(f"{name} is no number")
+
+
+def _words(value: Any, name: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value if value is None else _printable(value)
+    raise ValueError(f"{name} is no text")
+
+
+def _printable(text: str) -> str:
+    """Return text without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
+
+
 def _row(job: Job, keys: list[str]) -> dict[str, Any]:
     metrics = job.metrics
     swept = {key: job.overrides.get(key) for key in keys}
     coefficients = {
         f"{kind}.{name}": values.get(kind)
         for name, values in (metrics.get("coefficients") or {}).items()
-        for kind in ("scaled_ms", "per_unit_ms")
+        for kind in COEFFICIENTS
     }
     found = {
         **{name: metrics.get(name) for name in (*NUMBERS, *WORDS, "stand_in")},
@@ -114,6 +142,17 @@ def _row(job: Job, keys: list[str]) -> dict[str, Any]:
         "error": job.error,
         "traceback_tail": job.traceback_tail,
     }
+    if job.status == DONE and found["mae_ms"] is None:
+        raise ValueError("mae_ms is missing")
+    for name, value in {**found, **coefficients}.items():
+        if name in NUMBERS or name in coefficients:
+            _number(value, name)
+        elif name in WORDS:
+            found[name] = _words(value, name)
+    if not isinstance(found["stand_in"], bool | None):
+        raise ValueError("stand_in is neither true nor false")
+    if isinstance(job.seed, bool) or not isinstance(job.seed, int | None):
+        raise ValueError("seed is no whole number")
     return (
         found
         | coefficients

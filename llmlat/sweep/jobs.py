@@ -72,10 +72,11 @@ def read_job(path: Path, root: Path) -> Job:
     """
     outcome = read_outcome(path)
     config = outcome.said.get("config") or _yaml(path / ".hydra" / "config.yaml")
+    given = _yaml(path / OVERRIDES)
     job = Job(
         name=path.relative_to(root).as_posix(),
         status=outcome.status,
-        overrides=parse(str(line) for line in _yaml(path / OVERRIDES) or []),
+        overrides=parse(map(str, given if isinstance(given, list) else [])),
         seed=config.get("seed") if isinstance(config, Mapping) else None,
     )
     if job.status == FAILED:

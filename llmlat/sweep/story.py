@@ -8,7 +8,7 @@ import pandas as pd
 
 from llmlat.report import story as run_story
 from llmlat.report.wording import counted, listed, ms, percent
-from llmlat.sweep.choose import Choice, parts, roles_of
+from llmlat.sweep.choose import Choice, mixed, parts, roles_of
 from llmlat.sweep.jobs import DONE, STATUSES
 from llmlat.sweep.overrides import in_short, label, short_names
 from llmlat.sweep.tables import reason
@@ -86,7 +86,7 @@ def scope(jobs: pd.DataFrame, swept: Sequence[str]) -> str:
     values = [f"{name} ({counted(jobs[key].nunique(), 'value')})" for key, name in short_names(swept).items()]
     datasets = jobs["dataset_key"].nunique()
     over = f" over {listed(values)}" if values else ""
-    return f"{counted(len(jobs), 'job')}{over}: {became}; {counted(datasets, 'dataset')} measured."
+    return f"{counted(len(jobs), 'job')}{over}: {became}; {counted(datasets, 'dataset')} read."
 
 
 def banners(jobs: pd.DataFrame, swept: Sequence[str]) -> list[tuple[str, str]]:
@@ -121,15 +121,12 @@ def _shortened(text: str, limit: int = 160) -> str:
 
 def _mixed(jobs: pd.DataFrame, swept: Sequence[str]) -> list[tuple[str, str]]:
     """Tell where jobs that differ in their setting alone were measured more than once."""
-    roles = roles_of(swept)
-    keys = [*roles.data, *(key for key in roles.seeds if key == "seed")]
-    mixed = [
-        in_short(values) or "all" for values, part in parts(jobs, keys) if part["dataset_key"].nunique() > 1
-    ]
-    if not mixed:
+    apart = mixed(jobs, [key for key in swept if key != "dataset_key"])
+    if not apart:
         return []
-    said = "run-to-run noise is mixed into the comparison of settings there."
-    return [("Measured more than once.", f"{listed(mixed)}: jobs read different datasets, so {said}")]
+    said = "each dataset is looked at by itself, and nothing is chosen across them."
+    where = listed([in_short(values) or "all" for values in apart])
+    return [("Measured more than once.", f"{where}: jobs read different datasets, so {said}")]
 
 
 def _unvalidated(jobs: pd.DataFrame) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import pandas as pd
 from llmlat.dataset import write_frame
 from llmlat.files import write_atomically
 from llmlat.sweep import story
-from llmlat.sweep.choose import Choice, choose
+from llmlat.sweep.choose import Choice, choose, is_mixed
 from llmlat.sweep.frame import read_jobs, swept_in
 from llmlat.sweep.page import page
 
@@ -55,11 +55,23 @@ def summarise(folder: Path) -> Summary:
     """
     jobs = read_jobs(folder)
     swept = swept_in(jobs)
+    if is_mixed(jobs, swept):  # no choice is made, and no mean taken, across rows that were measured apart
+        swept = [*swept, "dataset_key"]
     choices = choose(jobs, swept)
     write_frame(folder / "sweep.parquet", jobs)
-    write_atomically(folder / "sweep.csv", jobs.to_csv(index=False).encode())
+    write_atomically(folder / "sweep.csv", _for_spreadsheets(jobs).to_csv(index=False).encode())
     write_atomically(folder / "sweep.html", page(_title(jobs, folder), jobs, swept, choices).encode())
     return Summary(folder, jobs, tuple(swept), tuple(choices))
+
+
+def _for_spreadsheets(jobs: pd.DataFrame) -> pd.DataFrame:
+    """Keep a spreadsheet from computing a cell: text is text."""
+    texts: dict[str, pd.Series] = {
+        str(name): jobs[name].where(~jobs[name].str.match(r"[=+\-@\t\r]", na=False), "'" + jobs[name])
+        for name in jobs
+        if pd.api.types.is_string_dtype(jobs[name])
+    }
+    return jobs.assign(**texts)
 
 
 def _title(jobs: pd.DataFrame, folder: Path) -> str:

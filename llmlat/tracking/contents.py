@@ -81,7 +81,7 @@ def artifacts(wandb: Any, metrics: Mapping[str, Any], folder: Path, dataset: Pat
     notes = {key: metrics[key] for key in ARTIFACT_NOTES if key in metrics}
     files_of = {
         ("dataset", str(metrics.get("dataset_key") or dataset)): _dataset_files(dataset),
-        ("predictor", experiment): _existing(folder, "predictor.json", "predictor.joblib"),
+        ("predictor", experiment): _existing(folder, "predictor.json"),
         ("report", experiment): _existing(folder, "report.html", "report.md", "figures/*", "metrics.json"),
     }
     for (kind, name), files in files_of.items():
@@ -124,10 +124,13 @@ class CappedTables:
         self._wandb = wandb
         self._limit = limit
         self.cuts: list[str] = []
+        self.narrowed: list[str] = []
 
     def contents(self, name: str, frame: "pd.DataFrame") -> tuple[dict[str, Any], dict[str, int]]:
         """Return a frame's table, and how many rows it holds of how many, for the summary."""
-        kept = tables.cap_rows(frame, self._limit)
+        kept = tables.cap_columns(tables.cap_rows(frame, self._limit))
+        if kept.shape[1] < frame.shape[1]:
+            self.narrowed.append(f"{kept.shape[1]} of {frame.shape[1]:,} columns of {name.replace('_', ' ')}")
         if len(kept) < len(frame):
             self.cuts.append(f"{len(kept):,} of {len(frame):,} {name.replace('_', ' ')}")
         table = wandb_table(self._wandb, tables.frame_table(kept))

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmlat.records import DECODE, PREFILL, TARGET
+from llmlat.records import DECODE, KNOWN, PREFILL, TARGET
 
 COEFFICIENT_COLUMNS = ["scaled_ms", "per_unit_ms", "relative_impact", "mean", "scale"]
+MAX_NAME = 128
+MAX_COLUMNS = 100  # W&B looks at each cell: of thousands of columns, for minutes
 ERROR_COLUMNS = ["n", "mae_ms", "mae_over_floor", "rmse_ms", "rmse_over_floor", "median_ae_ms", "r2", "mape"]
 
 
@@ -22,12 +24,48 @@ class Table:
     rows: list[list[Any]]
 
 
-def run_name(run_config: Mapping[str, Any]) -> str:
-    """Return a name to tell runs apart by: experiment, model, quantization, engine and prompt set."""
-    parts = [run_config.get("name")]
-    for group in ("model", "quantization", "engine", "prompt_set"):
-        parts.append((run_config.get(group) or {}).get("name"))
-    return " ".join(str(part).rsplit("/", 1)[-1] for part in parts if part)
+MEASURING = ("model", "quantization", "engine", "decoding", "prompt_set", "collect", "device")
+"""What of a configuration decides a measurement, and nothing of rows that have been measured before."""
+
+NAMED = ("model", "quantization", "engine", "prompt_set")
+
+
+def as_asked(run_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without what nothing reads: where rows are given, it asks for no measurement."""
+    is_given = run_config.get("dataset") or (run_config.get("table") or {}).get("path")
+    return {key: value for key, value in run_config.items() if not (is_given and key in MEASURING)}
+
+
+def as_measured(run_config: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a run's configuration is otherwise than asked: what has been measured in truth.
+
+    Parameters
+    ----------
+    run_config : mapping
+        As the run has it.
+    about : mapping
+        What has been measured, in the words of metrics.json.
+    """
+    found = {}
+    for group in NAMED:
+        asked = dict(run_config.get(group) or {})
+        if group in about and asked.get("name") != about[group]:
+            found[group] = {**asked, "name": about[group]}
+    return found
+
+
+def run_name(experiment: Any, named: Mapping[str, Any]) -> str:
+    """Return a name to tell runs apart by: experiment, model, quantization, engine and prompt set.
+
+    Parameters
+    ----------
+    experiment : str
+    named : mapping
+        What has been measured, in the words of metrics.json; nothing where that is not known yet.
+    """
+    parts = dict.fromkeys(str(named[group]).rsplit("/", 1)[-1] for group in NAMED if named.get(group))
+    told = [part for part in parts if part not in {"not told", "None"}]
+    return " ".join([str(experiment), *told])[:MAX_NAME]
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float | str]:
@@ -95,6 +133,16 @@ def frame_table(frame: pd.DataFrame) -> Table:
     """Return a frame's values, with None where one is missing: JSON has no NaN."""
     plain = frame.astype(object).where(frame.notna(), None)
     return Table([str(c) for c in frame.columns], plain.to_numpy().tolist())
+
+
+def cap_columns(frame: pd.DataFrame, limit: int = MAX_COLUMNS) -> pd.DataFrame:
+    """Keep no more columns than `limit`: those that every table of rows has, then the first of the others."""
+    if frame.shape[1] <= limit:
+        return frame
+    first = [name for name in frame if name in KNOWN or name == "predicted_ms"]
+    others = [name for name in frame if name not in set(first)]
+    kept = {*first[:limit], *others[: max(limit - len(first), 0)]}
+    return frame[[name for name in frame if name in kept]]
 
 
 def cap_rows(frame: pd.DataFrame, limit: int) -> pd.DataFrame:

@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import logging
+import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FINISH_CHECK_S = 5.0
-FINISH_LIMIT_S = 900.0
+FINISH_LIMIT_S = 60.0
+SLOWEST_BYTES_PER_S = 1e6  # what a run may take beyond that, for what it has to send
+MAX_TAG = 64  # W&B refuses longer ones
 
 
 def open_run(config: TrackingConfig, run_config: dict[str, Any], folder: Path) -> Tracker:
@@ -47,7 +51,7 @@ def open_run(config: TrackingConfig, run_config: dict[str, Any], folder: Path) -
     except BaseException:
         session.close()
         raise
-    tracker = WandbTracker(wandb, session, run, config, folder)
+    tracker = WandbTracker(wandb, session, run, config, folder, _asked_names(run_config))
     tracker.announce(decision)
     tracker.leave_note()
     return tracker
@@ -62,9 +66,12 @@ def _init(
             project=config.project,
             entity=config.entity,
             group=group_of(config.group, folder),
-            name=tables.run_name(run_config),
-            tags=config.tags,
-            config=run_config,
+            name=tables.run_name(run_config.get("name"), _asked_names(run_config)),
+            id=_own_id(folder),
+            tags=None
+            if config.tags is None
+            else [_as_tag(tag, run_config.get("name")) for tag in config.tags],
+            config=tables.as_asked(run_config),
             mode=decision.mode,
             reinit="create_new",
             settings=wandb.Settings(root_dir=str(folder.resolve()), **quiet),
@@ -81,6 +88,21 @@ def _init(
     return run, decision
 
 
+def _asked_names(run_config: Mapping[str, Any]) -> dict[str, Any]:
+    asked = tables.as_asked(run_config)
+    return {group: (asked.get(group) or {}).get("name") for group in tables.NAMED}
+
+
+def _own_id(folder: Path) -> str | None:
+    """Return an id for a sweep's job: WANDB_RUN_ID would make one run of all of them."""
+    return secrets.token_hex(4) if is_in_sweep(folder) and "WANDB_RUN_ID" in os.environ else None
+
+
+def _as_tag(tag: str, experiment: Any) -> str:
+    """Return a tag; of an experiment's name, which may be longer than W&B takes, its start."""
+    return tag if len(tag) <= MAX_TAG or tag != experiment else f"{tag[: MAX_TAG - 3]}..."
+
+
 class WandbTracker:
     """Logs to a run; what fails warns, once for each kind, and never raises.
 
@@ -92,17 +114,29 @@ class WandbTracker:
     config : TrackingConfig
     folder : Path
         The run folder.
+    asked : mapping
+        What the configuration names of what is measured.
     """
 
-    def __init__(self, wandb: Any, session: Session, run: Any, config: TrackingConfig, folder: Path) -> None:
+    def __init__(
+        self,
+        wandb: Any,
+        session: Session,
+        run: Any,
+        config: TrackingConfig,
+        folder: Path,
+        asked: Mapping[str, Any],
+    ) -> None:
         self._wandb = wandb
         self._session = session
         self._run = run
         self._config = config
+        self._asked = asked
         self._folder = folder
         self._was_online = self._online = not run.offline
         self._finished = False
         self._measured = False
+        self._to_send_bytes = 0
         self._warned: set[str] = set()
         self._note = note_of(run)
         self._sync = self._note.sync
@@ -131,7 +165,9 @@ class WandbTracker:
         self._attempt("provenance", lambda: self._log_provenance(about))
 
     def _log_provenance(self, about: Mapping[str, Any]) -> None:
-        self._run.config.update({"provenance": dict(about)}, allow_val_change=True)
+        measured = tables.as_measured(self._run.config.as_dict(), about)
+        self._run.config.update({**measured, "provenance": dict(about)}, allow_val_change=True)
+        self._run.name = tables.run_name(about.get("experiment"), {**self._asked, **about})
         marks = {"stand-in": about.get("stand_in"), "random-weights": about.get("weights") == "random"}
         earned = [tag for tag, holds in marks.items() if holds]
         if earned:
@@ -178,8 +214,12 @@ class WandbTracker:
                 "(tracking.max_table_rows); the dataset artifact holds all."
             )
 
+        if capped.narrowed:
+            log.info(f"W&B tables hold {' and '.join(capped.narrowed)}; the report and its files hold all.")
+
     def _log_artifacts(self, metrics: Mapping[str, Any], dataset: Path | None) -> None:
         for artifact in contents.artifacts(self._wandb, metrics, self._folder, dataset):
+            self._to_send_bytes += artifact.size or 0
             self._run.log_artifact(artifact)
 
     def _attempt(self, what: str, work: Callable[[], None]) -> None:
@@ -221,13 +261,14 @@ class WandbTracker:
             self._session.close()
 
     def _finish(self, exit_code: int) -> None:
-        deadline = time.monotonic() + FINISH_LIMIT_S
+        limit_s = FINISH_LIMIT_S + self._to_send_bytes / SLOWEST_BYTES_PER_S
+        deadline = time.monotonic() + limit_s
         waiting = Background(lambda: self._run.finish(exit_code=exit_code))
         while not waiting.is_over(FINISH_CHECK_S):
             problem = self._session.problem() if self._was_online else None
             if problem or time.monotonic() > deadline:
                 self.where = self._sync
-                raise TimeoutError(problem or f"not done after {FINISH_LIMIT_S:.0f} s")
+                raise TimeoutError(problem or f"not all sent after {limit_s:.0f} s")
         if self._online:
             self.leave_note(arrived=True)
 

@@ -29,7 +29,13 @@ QUICK = {
     "xgboost": ["regressor.regressor.max_rounds=5"],
     "mlp": ["regressor.regressor.regressor.hidden_layer_sizes=[8]"],
 }
-FEATURES = {"context_bin": "thesis", "last_token": "last_token", "auto": "physics", "hybrid": "physics"}
+FEATURES = {
+    "context_bin": "thesis",
+    "last_token": "last_token",
+    "auto": "physics",
+    "hybrid": "physics",
+    "step": "step",
+}
 ABOUT = dict.fromkeys(
     ("llmlat_version", "experiment", "weights", "stand_in", "stand_in_for", "quantization", "device"), "-"
 ) | {"engine": "eager", "model": "tiny", "dataset_key": "-"}

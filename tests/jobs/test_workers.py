@@ -19,7 +19,7 @@ import pytest
 
 from llmlat.jobs import edge
 from llmlat.jobs.folder import SweepFolder
-from llmlat.jobs.job import Beside, Job, attempt
+from llmlat.jobs.job import Beside, Job, WhenDone, attempt
 from llmlat.jobs.outcome import read_outcome
 from llmlat.jobs.workers import N_WORKERS, Workers
 
@@ -65,7 +65,7 @@ def test_nothing_is_at_work_beside_a_measurement(workers: Workers, job: Callable
     assert multiprocessing.active_children()
     seen = []
 
-    def measure() -> dict[str, Any]:
+    def measure(when_done: WhenDone) -> dict[str, Any]:
         seen.extend([status(first), multiprocessing.active_children()])
         return METRICS
 
@@ -74,7 +74,11 @@ def test_nothing_is_at_work_beside_a_measurement(workers: Workers, job: Callable
     assert status(second) == "done"
 
 
-def deadly_slow(seconds: float) -> dict[str, Any]:
+def killed(when_done: WhenDone) -> None:
+    os._exit(9)
+
+
+def deadly_slow(seconds: float, when_done: WhenDone) -> dict[str, Any]:
     time.sleep(seconds)
     return METRICS
 
@@ -91,7 +95,7 @@ def test_what_kills_its_process_costs_only_its_job(
     workers: Workers, job: Callable[[int], Job], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "llmlat")
-    hand_over(workers, job(0), partial(os._exit, 9))
+    hand_over(workers, job(0), killed)
     hand_over(workers, job(1), partial(deadly_slow, 0.5))
     workers.end()
     hand_over(workers, job(2), partial(deadly_slow, 0.0))
@@ -222,6 +226,6 @@ def test_however_a_sweep_ends_no_process_stays(cli: SimpleNamespace, sweep: Argu
     if how == "ctrl-c":
         assert process.returncode == 130
         assert errors.splitlines()[-1] == (
-            f"interrupted: run the same command to resume, with hydra.sweep.dir={cli.folder / 'sweep'}"
+            "interrupted: run the same command to resume, with hydra.sweep.dir=sweep"
         )
     assert [read_outcome(cli.folder / "sweep" / name).status for name in "01"] == ["killed", "killed"]

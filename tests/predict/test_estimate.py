@@ -11,7 +11,6 @@ from llmlat.config import FeaturesConfig, SplitName
 from llmlat.errors import LlmlatError
 from llmlat.fit.export import write_predictor
 from llmlat.fit.fitting import build_pipeline
-from llmlat.predict.evaluators import linear_of
 from llmlat.predict.predictor import OutsideError, Predictor, PredictorError, load_predictor
 
 INPUTS = {
@@ -35,7 +34,7 @@ def predictor(beyond: dict[str, Any] | None = None, **phases: dict[str, Any]) ->
         "intercept_per_unit_ms": 10.0,
         "calibration": {"least_ms": 1.0, "by_phase": by_phase, "beyond": beyond},
     }
-    return Predictor(spec, linear_of(spec))
+    return Predictor({"kind": "linear", **spec})
 
 
 STEP: dict[str, Any] = {"prompt_tokens": 50, "context_length": 100, "engine": "eager"}
@@ -116,7 +115,7 @@ def test_what_follows_from_others_is_named_where_it_alone_lies_outside() -> None
     follows = {"formula": "context_length", "constants": {}}
     spec = predictor(band(0.2)).spec
     inputs = {**INPUTS, "padded_context_length": {"from": 10.0, "to": 210.0, "default": follows}}
-    asked = Predictor({**spec, "inputs": inputs}, linear_of(spec))
+    asked = Predictor({"kind": "linear", **spec, "inputs": inputs})
     assert asked.estimate(**{**STEP, "context_length": 410}).outside == (
         "context_length 410 (measured: 10 to 210)",
     )

@@ -2,13 +2,14 @@
 
 import doctest
 import json
+import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -130,12 +131,13 @@ def test_one_prompt_with_many_contexts_and_grids(request: pytest.FixtureRequest,
 
 
 @pytest.mark.parametrize(("target", "parameters"), NONLINEAR.values(), ids=list(NONLINEAR))
-def test_any_other_regressor_round_trips_beside_the_file(
+def test_any_other_regressor_is_whole_in_its_file_too(
     write: Callable[..., Written], target: str, parameters: dict[str, Any]
 ) -> None:
     analysis, folder = write(target, **parameters)
     spec = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
-    assert (spec["kind"], spec["formula"], spec["pipeline"]["file"]) == ("pipeline", None, "predictor.joblib")
+    assert (spec["kind"], spec["formula"]) == ("function", None)
+    assert [path.name for path in folder.iterdir()] == ["predictor.json"]
     np.testing.assert_allclose(asked(load_predictor(folder), list), by_pipeline(analysis), rtol=1e-9)
 
 
@@ -212,7 +214,7 @@ def test_wrong_features_are_a_type_error(
 
 
 LINEAR = {
-    "format": 2,
+    "format": 3,
     "kind": "linear",
     "inputs": {"a": {"from": 0.0, "to": 1.0, "default": None}},
     "features": {"a": {"per_unit_ms": 1.0}},
@@ -224,7 +226,7 @@ FOREIGN = {
     "a list": [1, 2],
     "another's": {"name": "something"},
     "an older format": LINEAR | {"format": 1},
-    "a newer format": LINEAR | {"format": 3},
+    "a newer format": LINEAR | {"format": 4},
     "no inputs": {k: v for k, v in LINEAR.items() if k != "inputs"},
     "an input as a number": LINEAR | {"inputs": {"a": 1}},
     "a formula that is none": LINEAR | {"features": {"a": {"per_unit_ms": 1.0, "formula": "a.b"}}},
@@ -234,7 +236,10 @@ FOREIGN = {
     "features as a list": LINEAR | {"features": ["a"]},
     "no weight": LINEAR | {"features": {"a": {}}},
     "no intercept": LINEAR | {"intercept_per_unit_ms": None},
-    "no pipeline": LINEAR | {"kind": "pipeline"},
+    "no function": LINEAR | {"kind": "function"},
+    "a function that is none": LINEAR | {"kind": "function", "function": {"kind": "eval"}},
+    "a weight that is no number": LINEAR | {"features": {"a": {"per_unit_ms": float("nan")}}},
+    "an intercept without end": LINEAR | {"intercept_per_unit_ms": 1e999},
 }
 
 
@@ -266,16 +271,27 @@ def test_a_missing_file(tmp_path: Path, path: str) -> None:
     assert issubclass(PredictorError, LlmlatError)
 
 
-def test_a_tampered_pipeline_is_not_unpickled(write: Callable[..., Written], tmp_path: Path) -> None:
-    _, folder = write(*NONLINEAR["forest"][:1], **NONLINEAR["forest"][1])
+@pytest.mark.parametrize("name", ["ridge", "forest"])
+def test_a_pickle_beside_the_file_is_never_loaded(
+    request: pytest.FixtureRequest, name: str, tmp_path: Path
+) -> None:
+    spec = json.loads((request.getfixturevalue(name)[1] / "predictor.json").read_text(encoding="utf-8"))
     evil = tmp_path / "ran"
-    joblib.dump(_Touch(evil), folder / "predictor.joblib")
-    with pytest.raises(PredictorError, match=r"predictor\.joblib: missing, or not the file"):
-        load_predictor(folder)
+    (tmp_path / "predictor.joblib").write_bytes(pickle.dumps(_Touch(evil)))
+    written = {**spec, "pipeline": {"file": "predictor.joblib"}}
+    write_json(tmp_path / "predictor.json", written)
+    asked(load_predictor(tmp_path), list)
+    write_json(tmp_path / "predictor.json", {**written, "format": 2, "kind": "pipeline"})
+    with pytest.raises(PredictorError, match="format 2 is not 3; fit again"):
+        load_predictor(tmp_path)
     assert not evil.exists()
-    (folder / "predictor.joblib").unlink()
-    with pytest.raises(PredictorError, match=r"predictor\.joblib: missing"):
-        load_predictor(folder)
+
+
+def test_the_predicting_part_cannot_unpickle() -> None:
+    sources = [
+        path.read_text(encoding="utf-8") for path in Path(predictor_module.__file__).parent.rglob("*.py")
+    ]
+    assert not any(re.search(r"\bimport (pickle|joblib|marshal|shelve)\b", source) for source in sources)
 
 
 class _Touch:
@@ -288,17 +304,38 @@ class _Touch:
         return (Path.touch, (self.path,))
 
 
-def test_a_pipeline_that_cannot_be_unpickled_here(write: Callable[..., Written]) -> None:
-    import hashlib
+@pytest.mark.parametrize("name", ["ridge", "forest"])
+def test_a_predictor_can_be_sent_to_another_process(request: pytest.FixtureRequest, name: str) -> None:
+    predictor = load_predictor(request.getfixturevalue(name)[1])
+    again = pickle.loads(pickle.dumps(predictor))
+    assert asked(again, np.array).tolist() == asked(predictor, np.array).tolist()
 
-    _, folder = write(*NONLINEAR["forest"][:1], **NONLINEAR["forest"][1])
-    garbage = b"from another world"
-    (folder / "predictor.joblib").write_bytes(garbage)
-    spec = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
-    spec["pipeline"]["sha256"] = hashlib.sha256(garbage).hexdigest()
-    write_json(folder / "predictor.json", spec)
-    with pytest.raises(PredictorError, match="cannot be unpickled here"):
-        load_predictor(folder)
+
+@pytest.mark.parametrize("name", ["ridge", "forest"])
+def test_a_frame_is_answered_with_its_index(request: pytest.FixtureRequest, name: str) -> None:
+    analysis, folder = request.getfixturevalue(name)
+    frame = pd.DataFrame(
+        {"note": "x", "prompt_tokens": PROMPTS, "context_length": CONTEXTS}, index=list("dcba")
+    )
+    latency = load_predictor(folder).predict(frame)
+    assert latency.index.tolist() == list("dcba")
+    np.testing.assert_allclose(latency, by_pipeline(analysis), rtol=1e-12)
+
+
+def test_names_that_are_no_identifiers_are_asked_by_a_mapping() -> None:
+    predictor = Predictor.linear({"GPU type": 1.0, "self": 2.0, "level": 4.0}, intercept_ms=0.5)
+    assert predictor.predict({"GPU type": 1, "self": 1, "level": 1}) == 7.5
+    assert predictor.predict({"GPU type": 1}, self=1, level=1) == 7.5
+    with pytest.raises(TypeError, match="by name"):
+        predictor.predict(7)
+
+
+def test_a_regressor_without_a_function_leaves_no_file(
+    write: Callable[..., Written], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, folder = write("gaussian_process.GaussianProcessRegressor", alpha=1.0)
+    assert not (folder / "predictor.json").exists()
+    assert "predictor.json holds no GaussianProcessRegressor" in caplog.text
 
 
 def test_the_examples_in_the_docstrings_run() -> None:

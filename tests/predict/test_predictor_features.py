@@ -83,8 +83,8 @@ KINDS = [
     ("physics", "ridge", "linear"),
     ("thesis", "physics", "linear"),
     ("first_visit", "huber", "linear"),
-    ("extended", "random_forest", "pipeline"),
-    ("thesis", "context_bin", "pipeline"),
+    ("extended", "random_forest", "function"),
+    ("thesis", "context_bin", "function"),
 ]
 
 

@@ -73,7 +73,7 @@ def test_the_page_says_what_was_chosen(grid: Path) -> None:
         "the test MAE was looked at once, after the choice",
         "MAE over prompt_set and alpha",
         "What each input adds, over alpha",
-        "6 jobs over prompt_set (2 values) and alpha (3 values): 6 done; 2 datasets measured.",
+        "6 jobs over prompt_set (2 values) and alpha (3 values): 6 done; 2 datasets read.",
     ):
         assert said in page.text, said
     assert "Jobs without a result" not in page.text

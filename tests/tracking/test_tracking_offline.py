@@ -35,12 +35,12 @@ def left(folder: Path) -> ReadBack:
 
 
 def test_a_whole_run_is_on_disk(left: ReadBack, folder: Path):
-    assert left.run["display_name"] == "thesis Mistral-7B int8 eager short"
+    assert left.run["display_name"] == "thesis mistral-mini int8 eager short"
     assert left.run["project"] == "llmlat"
     assert left.run["run_group"] == "thesis"
     assert left.run["tags"] == ["mine", "stand-in", "random-weights"]
     assert left.config["regressor"] == {"alpha": 1.0}
-    assert left.config["model"]["name"] == "mistralai/Mistral-7B"
+    assert left.config["model"]["name"] == "mistral-mini"
     assert left.config["provenance"] == ABOUT
     assert left.summary["by_phase/decode/mae_ms"] == METRICS["mae_ms"]
     assert left.exit_code == 0

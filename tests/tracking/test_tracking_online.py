@@ -35,7 +35,7 @@ def test_a_run_arrives(folder: Path, server: FakeServer, caplog: pytest.LogCaptu
     assert tracker.where == f"{server.url}/me/llmlat/runs/{run_id}"
     assert said(caplog) == [f"W&B run     {tracker.where}"]
     assert capfd.readouterr() == ("", "")
-    assert run["displayName"] == "thesis Mistral-7B int8 eager short"
+    assert run["displayName"] == "thesis mistral-mini int8 eager short"
     assert run["groupName"] == "thesis"
     assert run["tags"] == ["mine", "stand-in", "random-weights"]
     assert '"notices":["mistral-mini stands in"]' in run["config"]

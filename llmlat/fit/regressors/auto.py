@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, check_non_negative, valida
 
 from llmlat.errors import one_line
 from llmlat.fit.regressors.columns import column_position
-from llmlat.fit.regressors.criterion import MEAN, check_criterion, ratio_level
+from llmlat.fit.regressors.criterion import MAPE, MEAN, check_criterion, ratio_level
 from llmlat.fit.regressors.folds import BY_GROUP, Fold, fitted, folds_of, settled, worst_score
 from llmlat.fit.regressors.physics import PhysicsRegressor, check_latencies
 
@@ -46,9 +46,9 @@ class AutoRegressor(RegressorMixin, BaseEstimator):
         What a choice has to hold on: groups at random; or these and the largest groups held out together, for
         a fit that is asked beyond the sizes that were measured: then the larger of both errors counts.
     criterion : str, default='mean'
-        What predictions state and candidates are judged by: `mean`, by the root of their gamma deviance, a
-        relative error; or `mae`, `mape`, `pinball` or `pinball@0.99`, for which the chosen one's predictions
-        are scaled to where it is least.
+        What predictions state and candidates are judged by: `mae`, `mape`, `pinball` or `pinball@0.99`, for
+        which predictions are scaled to where it is least; or `mean`, where nothing is scaled, and candidates
+        are judged as for `mape`.
 
     Attributes
     ----------
@@ -184,14 +184,17 @@ def choose(
     ValueError
         Where every candidate fails.
     """
+    # Which mean is nearest is told by what no step held up, and no size far off, decides alone. A candidate
+    # is brought to its own rows' level first, or the one that says too little would be rewarded.
+    judged_by = MAPE if criterion == MEAN else criterion
     errors: dict[str, float | None] = {}
     failed: dict[str, str] = {}
     regressors = {}
     for name, candidate in candidates.items():
         try:
             regressors[name] = fitted(candidate, X, y, groups)
-            predicted = _held_out(settled(regressors[name]), X, y, groups, divisions, criterion)
-            errors[name] = worst_score(criterion, y, divisions, predicted)
+            predicted = _held_out(settled(regressors[name]), X, y, groups, divisions, judged_by)
+            errors[name] = worst_score(judged_by, y, divisions, predicted)
         except Exception as error:  # whatever a candidate raises, the others go on
             errors[name], failed[name] = None, one_line(error)
     known = {name: error for name, error in errors.items() if error is not None}

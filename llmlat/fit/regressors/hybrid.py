@@ -9,7 +9,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 from llmlat.fit.regressors.boosted import BoostedRegressor
-from llmlat.fit.regressors.criterion import MEAN, check_criterion, level, positive
+from llmlat.fit.regressors.criterion import MAPE, MEAN, check_criterion, level, positive
 from llmlat.fit.regressors.folds import BY_GROUP, Fold, fitted, folds_of, settled
 from llmlat.fit.regressors.physics import PhysicsRegressor, check_latencies
 
@@ -31,7 +31,8 @@ class HybridRegressor(RegressorMixin, BaseEstimator):
     Parameters
     ----------
     physics : regressor, optional
-        Of positive predictions; a `PhysicsRegressor` where none is given.
+        Of positive predictions; where none is given, a `PhysicsRegressor` that steps held up do not
+        bend: the level makes up for what it leaves out.
     boosted : regressor, optional
         Of the log ratio; a `BoostedRegressor` where none is given.
     n_folds : int, default=5
@@ -98,8 +99,7 @@ class HybridRegressor(RegressorMixin, BaseEstimator):
         self.physics_, self.boosted_ = self._fit_parts(X, y, groups, self.boosted)
         self.shrinkage_ = self._held_share(X, y, groups, divisions)
         self.level_ = 1.0
-        if self.shrinkage_ or self.criterion != MEAN:  # the physics states the mean by itself
-            self.level_ = level(self.criterion, numbers, y, self.predict(X))
+        self.level_ = level(self.criterion, numbers, y, self.predict(X))
         return self
 
     def predict(self, X: Any) -> Floats:
@@ -116,7 +116,7 @@ class HybridRegressor(RegressorMixin, BaseEstimator):
         return clone(self).set_params(boosted=settled(self.boosted_), shrinkage=self.shrinkage_)
 
     def _fit_parts(self, X: Any, y: Floats, groups: Any, boosted: Any) -> tuple[Any, Any]:
-        physics = fitted(PhysicsRegressor() if self.physics is None else self.physics, X, y, groups)
+        physics = fitted(PhysicsRegressor(MAPE) if self.physics is None else self.physics, X, y, groups)
         # Residuals of the rows it was fitted on: a handful of costs cannot follow them. Those of folds would
         # each be of another law, and the correction would learn the difference.
         missed = np.log(y / positive(physics.predict(X), y))

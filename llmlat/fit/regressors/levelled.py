@@ -79,6 +79,21 @@ class LevelledRegressor(RegressorMixin, BaseEstimator):
         """Return an unfitted copy whose regressor is of the size that it was found to need."""
         return clone(self).set_params(regressor=settled(self.regressor_))
 
+    @property
+    def coef_(self) -> Any:
+        """The weights of a line, in its level; what is of the logarithm, or no line, has none."""
+        return self.level_ * self._line().coef_
+
+    @property
+    def intercept_(self) -> Any:
+        """The same of its intercept."""
+        return self.level_ * self._line().intercept_
+
+    def _line(self) -> Any:
+        if self.of_log:
+            raise AttributeError("a line of the logarithm is no line of the latency")
+        return self.regressor_
+
     def _shape(self, X: Any) -> Floats:
         shape: Floats = np.asarray(self.regressor_.predict(X), dtype=np.float64)
         return np.exp(shape) if self.of_log else shape

@@ -46,7 +46,7 @@ class StepRegressor(RegressorMixin, BaseEstimator):
 
     Attributes
     ----------
-    coef_ : dict of str to float
+    coefficients_ : dict of str to float
         The coefficients by name, in their units.
     spread_ : dict of str to float
         How well each is known: the standard deviation of its logarithm (Laplace's approximation).
@@ -87,7 +87,7 @@ class StepRegressor(RegressorMixin, BaseEstimator):
         for _ in range(ROUNDS):
             solution = self._solve(work, y, predicted, found, (centre, spread))
             found, predicted = solution.x, step_ms(_by_name(solution.x), work)
-        self.coef_ = _by_name(found)
+        self.coefficients_ = _by_name(found)
         variance = np.linalg.inv(solution.jac.T @ solution.jac).diagonal()
         self.spread_ = dict(zip(NAMES, np.sqrt(variance).tolist(), strict=True))
         self.feature_names_in_ = np.asarray(X.columns, dtype=object)
@@ -97,7 +97,7 @@ class StepRegressor(RegressorMixin, BaseEstimator):
     def predict(self, X: pd.DataFrame) -> Floats:
         """Return latencies in ms, shape (n_steps,)."""
         check_is_fitted(self)
-        predicted: Floats = np.asarray(step_ms(self.coef_, _work(X)))
+        predicted: Floats = np.asarray(step_ms(self.coefficients_, _work(X)))
         return predicted
 
     def posterior(self, widened: float = 0.0) -> dict[str, list[float]]:
@@ -109,7 +109,7 @@ class StepRegressor(RegressorMixin, BaseEstimator):
             How much further off another model or machine may be, added to every spread.
         """
         check_is_fitted(self)
-        return {name: [self.coef_[name], self.spread_[name] + widened] for name in NAMES}
+        return {name: [self.coefficients_[name], self.spread_[name] + widened] for name in NAMES}
 
     def telling(self, X: pd.DataFrame, n: int) -> npt.NDArray[np.intp]:
         """Return which steps, measured, would tell the most of the coefficients.
@@ -172,8 +172,11 @@ class StepRegressor(RegressorMixin, BaseEstimator):
 
     def _slopes(self, work: Mapping[str, Floats]) -> Floats:
         """Return by which share a step grows with each coefficient's logarithm, shape (n, n_coefficients)."""
-        base, step = step_ms(self.coef_, work), 1e-4
-        moved = [step_ms({**self.coef_, name: self.coef_[name] * np.exp(step)}, work) for name in NAMES]
+        base, step = step_ms(self.coefficients_, work), 1e-4
+        moved = [
+            step_ms({**self.coefficients_, name: self.coefficients_[name] * np.exp(step)}, work)
+            for name in NAMES
+        ]
         return np.column_stack([(one / base - 1.0) / step for one in moved])
 
     def __sklearn_tags__(self) -> Any:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from llmlat.config import QuantizationName
 from llmlat.errors import ConfigError, ModelError
 from llmlat.measure.engines import Decoder
-from llmlat.measure.engines.batch import NoPadding, Padding, side_by_side
+from llmlat.measure.engines.batch import Columns, side_by_side
 from llmlat.measure.engines.decode_step import DecodeStep, Replay, make_ready
 from llmlat.measure.machine.device import is_out_of_memory
 
@@ -30,7 +30,7 @@ class CudaGraphState:
     """A request under way: its prompts, the step that it replays, and the columns of the cache in use."""
 
     input_ids: torch.Tensor
-    padding: Padding | NoPadding
+    columns: Columns
     step: DecodeStep
     replay: Replay
     used: int = 0
@@ -87,18 +87,18 @@ class CudaGraphEngine:
     def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> CudaGraphState:
         """Put the prompts on the device, beside a captured step whose cache has room for the request."""
         num_beams = self.decoder.num_beams
-        input_ids, padding = side_by_side(prompts, max_new_tokens, num_beams, self.model.device)
+        input_ids, columns = side_by_side(prompts, max_new_tokens, num_beams, self.model.device)
         rows, longest = input_ids.shape
         step, replay = self._made_ready(rows, longest + max_new_tokens)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.model.device)
         step.begin(lengths.repeat_interleave(num_beams), longest)
-        return CudaGraphState(input_ids, padding, step, replay)
+        return CudaGraphState(input_ids, columns, step, replay)
 
     def prefill(self, state: CudaGraphState) -> torch.Tensor:
         """Process the whole prompts and return token 0 of each."""
         state.used = state.input_ids.shape[1]
         with sdpa_kernel(_PREFILL_BACKENDS):
-            logits = state.step.prefill(state.input_ids, **state.padding.between(0, state.used))
+            logits = state.step.prefill(state.input_ids, **state.columns.between(0, state.used))
         return self._choose(state, logits)
 
     def decode_one_token(self, state: CudaGraphState) -> torch.Tensor:

@@ -91,11 +91,11 @@ class DecodeStep:
         self.place.column.fill_(longest)
         self.position_ids.copy_(lengths[:, None])
 
-    def prefill(self, input_ids: torch.Tensor, **padding: torch.Tensor) -> torch.Tensor:
+    def prefill(self, input_ids: torch.Tensor, **columns: torch.Tensor) -> torch.Tensor:
         """Process whole prompts, and return the logits of token 0, shape (rows, vocabulary)."""
         self.place.is_prefilling = True
         output = self.model(
-            input_ids=input_ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1, **padding
+            input_ids=input_ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1, **columns
         )
         logits: torch.Tensor = output.logits[:, -1]
         return logits

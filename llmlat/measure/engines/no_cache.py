@@ -7,7 +7,8 @@ import torch
 from transformers import PreTrainedModel
 
 from llmlat.measure.engines import Decoder
-from llmlat.measure.engines.batch import NoPadding, Padding, side_by_side
+from llmlat.measure.engines.agreement import check_agreement
+from llmlat.measure.engines.batch import Columns, side_by_side
 
 
 @dataclass
@@ -15,7 +16,7 @@ class NoCacheState:
     """A request under way: a buffer for the whole sequences, and how much of it is filled."""
 
     sequences: torch.Tensor
-    padding: Padding | NoPadding
+    columns: Columns
     length: int
 
 
@@ -28,18 +29,26 @@ class NoCacheEngine:
         A causal language model.
     decoder : Decoder
         Chooses the next tokens.
+
+    Raises
+    ------
+    ModelError
+        Where the model does not generate what `generate()` does.
     """
+
+    uses_cache = False
 
     def __init__(self, model: PreTrainedModel, decoder: Decoder) -> None:
         self.model = model
         self.decoder = decoder
+        check_agreement(NoCacheEngine, model, "engine=no_cache", "another model")
 
     def prepare(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> NoCacheState:
         """Put the prompts at the front of a buffer that holds the finished sequences."""
-        input_ids, padding = side_by_side(prompts, max_new_tokens, self.decoder.num_beams, self.model.device)
+        input_ids, columns = side_by_side(prompts, max_new_tokens, self.decoder.num_beams, self.model.device)
         rows, length = input_ids.shape
         sequences = torch.cat([input_ids, input_ids.new_zeros(rows, max_new_tokens)], dim=1)
-        return NoCacheState(sequences, padding, length)
+        return NoCacheState(sequences, columns, length)
 
     def prefill(self, state: NoCacheState) -> torch.Tensor:
         """Process the whole prompts and return token 0 of each."""
@@ -54,7 +63,7 @@ class NoCacheEngine:
             input_ids=state.sequences[:, : state.length],
             use_cache=False,
             logits_to_keep=1,
-            **state.padding.between(0, state.length),
+            **state.columns.between(0, state.length),
         )
         next_ids, source = self.decoder.choose(output.logits[:, -1])
         if source is not None:

@@ -69,8 +69,10 @@ def test_the_share_is_judged_on_requests_that_were_not_fitted() -> None:
     X = request[:, None].astype(float)
     RequestSpy.seen.clear()
     hybrid = HybridRegressor(boosted=RequestSpy()).fit(X, X[:, 0] + 1, groups=request)
-    assert len(RequestSpy.seen) == 5
-    for fitted_on, asked_of in RequestSpy.seen:
+    *held_out, last = RequestSpy.seen
+    assert last == (set(range(1, 11)), set(range(1, 11)))  # for the level
+    assert len(held_out) == 5
+    for fitted_on, asked_of in held_out:
         assert not fitted_on & asked_of
         assert fitted_on | asked_of == set(range(1, 11))
     assert hybrid.shrinkage_ == 0.0

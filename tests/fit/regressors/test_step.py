@@ -74,7 +74,7 @@ def test_it_finds_a_known_law_on_steps_that_it_has_not_seen() -> None:
     misses = fitted.predict(work) / step_ms(TRUTH, work) - 1
     assert np.abs(misses).mean() < 0.01
     for name in ("bandwidth_gb_s", "matrix_tflop_s", "first_visit_us"):
-        assert fitted.coef_[name] == pytest.approx(TRUTH[name], rel=3 * fitted.spread_[name])
+        assert fitted.coefficients_[name] == pytest.approx(TRUTH[name], rel=3 * fitted.spread_[name])
 
 
 def test_predicted_times_add_up_to_measured_ones() -> None:
@@ -91,7 +91,7 @@ def test_what_the_steps_do_not_tell_stays_as_it_was_known() -> None:
     decoding = (work["prompts"] == 0).to_numpy()
     known = {"attention_tflop_s": [321.0, 0.1]}
     fitted = StepRegressor(priors=known).fit(work[decoding], measured[decoding])
-    assert fitted.coef_["attention_tflop_s"] == pytest.approx(321.0)
+    assert fitted.coefficients_["attention_tflop_s"] == pytest.approx(321.0)
     assert fitted.spread_["attention_tflop_s"] == pytest.approx(0.1)
     assert fitted.spread_["bandwidth_gb_s"] < 0.2  # 0.5 before
 
@@ -119,7 +119,7 @@ def test_equal_work_is_fitted_alike_whatever_the_order_of_columns() -> None:
     work, measured = steps(n=100)
     one = StepRegressor().fit(work, measured)
     other = clone(one).fit(work[work.columns[::-1]], measured)
-    assert other.coef_ == pytest.approx(one.coef_)
+    assert other.coefficients_ == pytest.approx(one.coefficients_)
 
 
 @pytest.mark.parametrize(
