@@ -2,13 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmlat.errors import LlmlatError
+
+if TYPE_CHECKING:
+    from llmlat.predict.domain import Placed
 
 
 class OutsideError(LlmlatError):
     """A step outside of what was measured, where the answer was to be refused."""
+
+
+class OutsideWarning(UserWarning):
+    """A prediction was asked for outside of what was measured."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +28,15 @@ class Estimate:
     Attributes
     ----------
     ms : float or ndarray
-        The prediction.
+        The prediction; it lies in the interval.
     low_ms, high_ms : float or ndarray
-        The interval; from 0 to infinity where too few requests were measured to tell.
+        The interval; from 0 to infinity where too few requests were measured to tell, or nothing like it.
     level : float
         The share of steps of new requests that lie within.
     p50_ms, p90_ms, p99_ms : float or ndarray
         What half, 90 % and 99 % of such steps stay below; infinite where too few requests were measured.
     is_inside : bool or ndarray of bool
-        Whether every input lies within what was measured.
+        Whether steps like it were measured (`llmlat.predict.domain`).
     outside : tuple of str
         What does not, in words.
     """
@@ -46,56 +53,48 @@ class Estimate:
 
 
 def estimate(
-    spec: Mapping[str, Any], values: Mapping[str, Any], predicted_ms: Any, level: float, outside: str
+    calibration: Mapping[str, Any], told_ms: Any, held_ms: Any, placed: "Placed", level: float
 ) -> Estimate:
-    """Return a prediction's estimate.
+    """Return the estimate of steps.
 
     Parameters
     ----------
-    spec : mapping
-        The content of `predictor.json`.
-    values : mapping
-        Every input of the steps.
-    predicted_ms : float or ndarray
+    calibration : mapping
+        As `predictor.json` has it.
+    told_ms, held_ms : ndarray of float64, shape (n,)
+        What the regressor says, and that or the fastest step that was measured.
+    placed : Placed
+        Where the steps lie.
     level : float
-    outside : {'widen', 'refuse'}
 
     Raises
     ------
     KeyError
-        Where the file holds no intervals, or not of this level; its argument says so.
-    OutsideError
+        Where there are no intervals of this level; its argument says so.
     """
     import numpy as np
 
-    calibration = spec.get("calibration")
-    if not calibration:
-        raise KeyError(f"it holds no intervals ({spec.get('calibration_reason') or 'none were calibrated'}).")
-    if outside not in ("widen", "refuse"):
-        raise KeyError(f"outside={outside}: use widen or refuse.")
-    excess, words = _excess(spec["inputs"], values)
-    if outside == "refuse" and words:
-        raise OutsideError(f"outside of what was measured: {'; '.join(words)}.")
-    predicted, excess = np.broadcast_arrays(np.asarray(predicted_ms, dtype=np.float64), excess)
-    known = _Known(calibration, _is_prefill(values, predicted.shape), excess)
+    known = _Known(calibration, placed.is_prefill, placed.excess)
 
     def above(share: Any) -> Any:
         # No latency is 0 or below: where a line runs there, nothing is known.
-        scaled = share * np.maximum(predicted, calibration["least_ms"])
-        return np.where(predicted > 0, np.maximum(predicted + scaled, 0.0), np.inf)
+        scaled = share * np.maximum(held_ms, calibration["least_ms"])
+        reached = np.where(np.isinf(share), np.inf, held_ms + scaled)
+        return np.where(told_ms > 0, np.maximum(reached, 0.0), np.inf)
 
-    high, median = above(known.widened("levels", f"{level:g}")), known.inside("quantiles", "0.5")
+    high = above(known.widened("levels", f"{level:g}"))
+    median = np.where(np.isinf(placed.excess), np.inf, known.inside("quantiles", "0.5"))
     p90, p99 = (above(known.widened("quantiles", quantile, median)) for quantile in ("0.9", "0.99"))
     return Estimate(
-        ms=_plain(predicted),
-        low_ms=_plain(np.maximum(2 * predicted - high, 0.0)),
-        high_ms=_plain(high),
+        ms=held_ms,
+        low_ms=np.where(np.isinf(high), 0.0, np.maximum(2 * held_ms - high, 0.0)),
+        high_ms=high,
         level=level,
-        p50_ms=_plain(above(median)),
-        p90_ms=_plain(p90),
-        p99_ms=_plain(p99),
-        is_inside=_plain(excess == 0),
-        outside=words,
+        p50_ms=above(median),
+        p90_ms=p90,
+        p99_ms=p99,
+        is_inside=placed.excess == 0,
+        outside=placed.words,
     )
 
 
@@ -107,9 +106,10 @@ class _Known:
     ----------
     calibration : mapping
         As `predictor.json` has it.
-    is_prefill : ndarray of bool
+    is_prefill : ndarray of bool or None
+        None where inputs do not tell: then the wider of both bands is theirs.
     excess : ndarray of float64
-        From `_excess`.
+        From `llmlat.predict.domain`.
     """
 
     calibration: Mapping[str, Any]
@@ -121,6 +121,9 @@ class _Known:
         import numpy as np
 
         by_phase = self.calibration["by_phase"]
+        if self.is_prefill is None:
+            widest = max(_infinite(band, kind, wanted) for band in by_phase.values())
+            return np.full(self.excess.shape, widest)
         first, later = (_infinite(by_phase.get(phase), kind, wanted) for phase in ("prefill", "decode"))
         return np.where(self.is_prefill, first, later)
 
@@ -134,11 +137,8 @@ class _Known:
         with np.errstate(invalid="ignore"):
             wider = around + (outside - around) * (1.0 + self.excess)
         # No number comes of infinity less infinity, or times 0: nothing is known there.
-        return np.where(self.excess == 0, inside, np.where(np.isnan(wider), np.inf, wider))
-
-
-def _plain(values: Any) -> Any:
-    return values if values.ndim else values.item()
+        unknown = np.isnan(wider) | np.isinf(self.excess)
+        return np.where(self.excess == 0, inside, np.where(unknown, np.inf, wider))
 
 
 def _infinite(band: Mapping[str, Any] | None, kind: str, wanted: str) -> float:
@@ -149,50 +149,3 @@ def _infinite(band: Mapping[str, Any] | None, kind: str, wanted: str) -> float:
         raise KeyError(f"level={wanted}: it holds intervals of {', '.join(band[kind])}.")
     share = band[kind][wanted]
     return float("inf") if share is None else float(share)
-
-
-def _is_prefill(values: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
-    """Tell first tokens, whose context is the prompt alone; all are later ones where no lengths are given."""
-    import numpy as np
-
-    if not {"prompt_tokens", "context_length"} <= set(values):
-        return np.zeros(shape, dtype=bool)
-    same = np.asarray(values["context_length"]) <= np.asarray(values["prompt_tokens"])
-    return np.broadcast_to(same, shape)
-
-
-def _excess(inputs: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
-    """Return how far outside steps lie, in measured ranges of the input that is furthest out; and in words.
-
-    0 is inside. It is infinite for a text that was not measured, and where only one value was.
-    """
-    import numpy as np
-
-    furthest: Any = np.asarray(0.0)
-    words: list[str] = []
-    following: list[str] = []
-    for name, entry in inputs.items():
-        asked = np.asarray(values[name])
-        if "values" in entry:
-            excess = np.where(np.isin(asked.astype(str), entry["values"]), 0.0, np.inf)
-            measured = ", ".join(entry["values"])
-        elif entry["from"] is None:
-            continue
-        else:
-            excess = _ranges_beyond(asked.astype(np.float64), entry["from"], entry["to"])
-            measured = f"{entry['from']:g} to {entry['to']:g}"
-        if excess.any():
-            said = following if isinstance(entry.get("default"), Mapping) else words
-            said.append(f"{name} {asked.ravel()[np.argmax(excess.ravel())]} (measured: {measured})")
-        furthest = np.maximum(furthest, excess)
-    # What follows from other inputs is outside with them as a rule, and need not be said again.
-    return furthest, tuple(words or following)
-
-
-def _ranges_beyond(asked: Any, low: float, high: float) -> Any:
-    import numpy as np
-
-    beyond = np.nan_to_num(np.maximum(np.maximum(low - asked, asked - high), 0.0))
-    if high > low:
-        return beyond / (high - low)
-    return np.where(beyond > 0, np.inf, 0.0)

@@ -142,6 +142,8 @@ def _trees(spec: Mapping[str, Any]) -> Function:
     sums = number if spec["is_summed_single"] else np.dtype(np.float64)
 
     def walked(X: Floats) -> Floats:
+        if feature.max(initial=0) >= X.shape[1] or feature.min(initial=0) < 0:
+            raise ValueError("trees: a node asks for a feature that there is not")
         rows, seen = np.arange(len(X))[:, None], X.astype(number)
         places = np.broadcast_to(roots, (len(X), len(roots)))
         for _ in range(depth):

@@ -1,20 +1,26 @@
 """The fitted predictor as a file, for people, and for programs that have neither torch nor scikit-learn.
 
-A linear predictor is its formula; evaluating it takes a microsecond. Any other is a function of features, as
-data: nothing in a file can run, so one from elsewhere may be loaded.
+Whatever was fitted is numbers in that file, and what is done with them is written here: a linear predictor's
+formula takes microseconds, a forest some hundred, and reading a file from elsewhere runs nothing of it.
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlat.errors import LlmlatError
 from llmlat.files import read_object
-from llmlat.predict.estimate import Estimate, OutsideError, estimate
-from llmlat.predict.evaluators import function_evaluator, linear_of
+from llmlat.formulas.formula import as_column
+from llmlat.predict.check import check_spec
+from llmlat.predict.estimate import Estimate, OutsideError, OutsideWarning, estimate
+from llmlat.predict.one_step import OneStep, one_step
+from llmlat.predict.spec import function_in
 
 if TYPE_CHECKING:
-    from llmlat.formulas.formula import Formula
+    from llmlat.predict.arrays import Arrays
+    from llmlat.predict.asked import Asked
 
 FORMAT = 3
 
@@ -25,6 +31,9 @@ class PredictorError(LlmlatError):
 
 class Predictor:
     """Predicts how long a step takes.
+
+    Steps are said by keyword, one value or an array for each input; or in a mapping, where names are none of
+    Python's; or in a DataFrame with a column an input, whose index the answer keeps.
 
     Parameters
     ----------
@@ -38,26 +47,31 @@ class Predictor:
     spec : mapping
         What the file says: the formula, what it was fitted on, how well it did, and how far off it may be.
 
+    Raises
+    ------
+    ValueError
+        Where it holds no predictor.
+
     Examples
     --------
     >>> from llmlat.predict.predictor import Predictor
     >>> predictor = Predictor.linear({"prompt_tokens": 0.0, "context_length": 0.5}, intercept_ms=20.0)
     >>> predictor.predict(prompt_tokens=100, context_length=120)
     80.0
+    >>> Predictor.linear({"GPU type": 1.0}, intercept_ms=2.0).predict({"GPU type": [1, 2]}).tolist()
+    [3.0, 4.0]
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
+        check_spec(spec)
         self.spec = spec
         self.inputs: tuple[str, ...] = tuple(
             name for name, entry in spec["inputs"].items() if entry.get("default") is None
         )
-        self._defaults = {
-            name: entry["default"]
-            for name, entry in spec["inputs"].items()
-            if entry.get("default") is not None
-        }
-        self._evaluate = linear_of(spec) if spec["kind"] == "linear" else function_evaluator(spec)
-        self._parsed: dict[str, Formula] = {}
+        self._is_watched = bool(spec.get("domain"))
+        self._one_step = self._compiled()
+        if spec["kind"] != "linear":
+            self._arrays  # noqa: B018 - its nodes are checked now, and not when a step is asked for
 
     @classmethod
     def linear(cls, weights: Mapping[str, float], intercept_ms: float) -> "Predictor":
@@ -70,61 +84,68 @@ class Predictor:
         intercept_ms : float
             Milliseconds where every input is 0.
         """
-        spec = {
-            "kind": "linear",
-            "inputs": {name: {} for name in weights},
-            "features": {name: {"per_unit_ms": weight} for name, weight in weights.items()},
-            "intercept_per_unit_ms": intercept_ms,
-        }
-        return cls(spec)
+        return cls(
+            {
+                "kind": "linear",
+                "inputs": {name: {"from": None, "to": None} for name in weights},
+                "features": {name: {"per_unit_ms": weight} for name, weight in weights.items()},
+                "intercept_per_unit_ms": intercept_ms,
+            }
+        )
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.spec,)
+    def predict(self, steps: Any = None, /, **inputs: Any) -> Any:
+        """Return the latency of one step, or of steps, in milliseconds.
 
-    def predict(self, table: Any = None, /, **inputs: Any) -> Any:
-        """Return the latency of one step, or of arrays of steps, in milliseconds.
-
-        It answers outside of what was measured as well; `estimate` says so.
+        It is never below the fastest step that was measured of the phase. Outside of what was measured it
+        answers as well, and warns once; `estimate` says how far off that may be, and `is_inside` where. Of a
+        large batch some steps are looked at for that, and the extremes.
 
         Parameters
         ----------
-        table : mapping or DataFrame, optional
-            The inputs, where their names are none of Python's: `predict({"GPU type": "H100"})`. Other
-            columns of a frame are passed over.
+        steps : mapping or DataFrame, optional
+            A value or an array for each of `inputs`, by name.
         **inputs : float, str or array-like
-            A value for each of `inputs`, by name: single ones, or arrays of one shape. What had one value
-            when it was fitted, or follows from the others, may be said too.
+            The same by keyword: single ones, or arrays of one shape. What had one value when it was fitted,
+            or follows from the others, may be said too.
 
         Returns
         -------
         float, ndarray or Series
-            Milliseconds, in the shape of the inputs; of a frame, with its index.
+            Milliseconds, in the shape of the inputs, or with the index of the frame.
 
         Raises
         ------
         TypeError
             Where an input is missing, or one is not the predictor's.
+        OutsideError
+            Where a text was not measured, so that nothing is known of it.
         """
-        if table is not None:
-            return self._predict_table(table, inputs)
-        if self._defaults:
-            inputs = self._complete(inputs)
-        elif len(inputs) != len(self.inputs) or any(name not in inputs for name in self.inputs):
-            raise TypeError(self._complaint(inputs))
-        return self._evaluate(inputs)
+        if steps is None or not inputs:
+            known = self._one_step(inputs if steps is None else steps, self._is_watched)
+            if known is not None:
+                return known
+        asked = self._asked(steps, inputs)
+        self._arrays.refuse_unknown_texts(asked)
+        _, held_ms = self._arrays.predicted(asked)
+        if self._is_watched:
+            self._warn(asked)
+        return asked.like(held_ms.reshape(asked.shape))
 
     def estimate(
-        self, table: Any = None, /, *, level: float = 0.9, outside: str = "widen", **inputs: Any
+        self, steps: Any = None, /, *, level: Any = 0.9, outside: Any = "widen", **inputs: Any
     ) -> Estimate:
-        """Return the latency of one step, or of arrays of steps, and how far off that may be.
+        """Return the latency of one step, or of steps, and how far off that may be.
 
         Parameters
         ----------
+        steps : mapping or DataFrame, optional
+            As `predict` takes it. An input that is called `level` or `outside` is said by keyword as any
+            other; together with the options of these names it is said here.
         level : float, default=0.9
             The share of steps of new requests that the interval holds: 0.5, 0.8, 0.9, 0.95 or 0.99.
         outside : {'widen', 'refuse'}
             What to do where something was asked that lies outside of what was measured.
-        table, **inputs
+        **inputs : float, str or array-like
             As `predict` takes them.
 
         Returns
@@ -138,51 +159,75 @@ class Predictor:
         PredictorError
             Where the file holds no intervals, or not of this level.
         """
-        values = self._complete(self._asked(table, inputs))
+        if steps is None and "level" in self.spec["inputs"]:
+            inputs, level = {**inputs, "level": level}, 0.9
+        if steps is None and "outside" in self.spec["inputs"]:
+            inputs, outside = {**inputs, "outside": outside}, "widen"
+        asked = self._asked(steps, inputs)
+        calibration = self.spec.get("calibration")
+        if not calibration:
+            reason = self.spec.get("calibration_reason") or "none were calibrated"
+            raise PredictorError(f"estimate: it holds no intervals ({reason}).")
+        if outside not in ("widen", "refuse"):
+            raise PredictorError(f"estimate: outside={outside}: use widen or refuse.")
+        placed = self._arrays.placed(asked)
+        if outside == "refuse" and placed.words:
+            raise OutsideError(f"outside of what was measured: {'; '.join(placed.words)}.")
         try:
-            return estimate(self.spec, values, self._evaluate(values), level, outside)
-        except KeyError as error:
+            found = estimate(calibration, *self._arrays.predicted(asked), placed, float(level))
+        except (KeyError, TypeError, ValueError) as error:
             raise PredictorError(f"estimate: {error.args[0]}") from error
+        arrays = ("ms", "low_ms", "high_ms", "p50_ms", "p90_ms", "p99_ms", "is_inside")
+        shaped = {name: asked.like(getattr(found, name).reshape(asked.shape)) for name in arrays}
+        return Estimate(**shaped, level=found.level, outside=found.outside)
 
-    def _predict_table(self, table: Any, inputs: Mapping[str, Any]) -> Any:
-        latency = self._evaluate(self._complete(self._asked(table, inputs)))
-        if not hasattr(table, "columns") or not len(table.columns):
-            return latency
-        column = table[table.columns[0]]
-        return type(column)(latency, index=table.index, name="predicted_ms")
+    def is_inside(self, steps: Any = None, /, **inputs: Any) -> Any:
+        """Return whether steps like these were measured, in the shape of the inputs; for figures to shade by.
 
-    def _asked(self, table: Any, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        if table is None:
-            return inputs
-        if hasattr(table, "columns"):  # a frame has columns of other things as well
-            return {**{name: table[name] for name in self.spec["inputs"] if name in table}, **inputs}
-        if not isinstance(table, Mapping):
-            raise TypeError(f"predict() takes its inputs by name, a mapping or a frame; got {table!r}.")
-        return {**table, **inputs}
+        Parameters
+        ----------
+        steps : mapping or DataFrame, optional
+        **inputs : float, str or array-like
+            As `predict` takes them.
+        """
+        asked = self._asked(steps, inputs)
+        return asked.like((self._arrays.placed(asked).excess == 0).reshape(asked.shape))
 
-    def _complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Fill in what may be left unsaid: constants as they were, and what follows from other inputs."""
-        if any(name not in given for name in self.inputs) or any(
-            name not in self.spec["inputs"] for name in given
-        ):
-            raise TypeError(self._complaint(given))
-        left = {name: default for name, default in self._defaults.items() if name not in given}
-        values = {**given, **{k: v for k, v in left.items() if not isinstance(v, Mapping)}}
-        for name, default in left.items():
-            if isinstance(default, Mapping):
-                values[name] = self._formula(default["formula"])({**default["constants"], **values})
-        return values
+    def _asked(self, steps: Any, inputs: Mapping[str, Any]) -> "Asked":
+        return self._arrays.inputs.asked(steps, inputs)
 
-    def _formula(self, text: str) -> "Formula":
-        if text not in self._parsed:
-            from llmlat.formulas.formula import parse
+    def _warn(self, asked: "Asked") -> None:
+        words = self._arrays.words(asked)
+        if words:
+            self._is_watched = False
+            warnings.warn(
+                f"outside of what was measured: {'; '.join(words)}; estimate() says how far off that may be "
+                "(said once).",
+                OutsideWarning,
+                stacklevel=3,
+            )
 
-            self._parsed[text] = parse(text)
-        return self._parsed[text]
+    @cached_property
+    def _arrays(self) -> "Arrays":
+        from llmlat.predict.arrays import Arrays  # what one step of a formula does without, numpy among it
 
-    def _complaint(self, given: Mapping[str, Any]) -> str:
-        may = f" (and may be told {', '.join(self._defaults)})" if self._defaults else ""
-        return f"predict() takes {', '.join(self.inputs)}{may}; got {', '.join(given) or 'nothing'}."
+        return Arrays(self.spec)
+
+    def _compiled(self) -> OneStep:
+        from llmlat.predict.expressions import expression
+
+        def predicted(features: Sequence[str]) -> str | None:
+            return expression(function_in(self.spec), features)
+
+        features = self.spec["features"].items()
+        formulas = {name: entry.get("formula") or as_column(name) for name, entry in features}
+        try:
+            return one_step(self.spec, formulas, predicted, lambda values: self._arrays.one(values))
+        except (SyntaxError, RecursionError, MemoryError):  # of more parts than Python compiles at once
+            return lambda values, watched: None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.spec,))
 
     def __repr__(self) -> str:
         return f"Predictor({', '.join(self.inputs)})"
@@ -191,10 +236,13 @@ class Predictor:
 def load_predictor(path: str | Path) -> Predictor:
     """Load a predictor that a run has written.
 
+    Nothing of the file is run, wherever it is from: it holds numbers, names, and formulas whose every part is
+    looked at.
+
     Parameters
     ----------
     path : str or Path
-        A `predictor.json`, or the run folder that holds one. Nothing in it is run.
+        A `predictor.json`, or the run folder that holds one.
 
     Returns
     -------
@@ -203,28 +251,30 @@ def load_predictor(path: str | Path) -> Predictor:
     Raises
     ------
     PredictorError
-        Where the file is missing, damaged or not a predictor, or was written by another version.
+        Where the file is missing, or is not a predictor.
 
     Examples
     --------
     >>> import llmlat
     >>> predictor = llmlat.load_predictor("outputs/default/<time>")  # doctest: +SKIP
-    >>> predictor.predict(prompt_tokens=812, context_length=900)  # doctest: +SKIP
+    >>> predictor.predict(prompt_tokens=112, context_length=120)  # doctest: +SKIP
     21.4
     """
     path = Path(path)
-    path = path / "predictor.json" if path.is_dir() else path
     try:
+        path = path / "predictor.json" if path.is_dir() else path
         spec = read_object(path)
-        if spec["format"] != FORMAT:
+        if type(spec["format"]) is not int or spec["format"] != FORMAT:
             raise PredictorError(
-                f"{path}: format {spec['format']} is not {FORMAT}; fit again with this version of llmlat."
+                f"{path}: format {str(spec['format'])[:40]} is not {FORMAT}; fit again with this version of "
+                "llmlat (the dataset need not be measured again: dataset=<its folder>)."
             )
         return Predictor(spec)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        said = " ".join(str(error).split())[:200]
         raise PredictorError(
-            f"{path}: not a predictor ({error}); name a run folder or its predictor.json."
+            f"{path}: not a predictor ({said}); name a run folder or its predictor.json."
         ) from error
 
 
-__all__ = ["Estimate", "OutsideError", "Predictor", "PredictorError", "load_predictor"]
+__all__ = ["Estimate", "OutsideError", "OutsideWarning", "Predictor", "PredictorError", "load_predictor"]

@@ -1,6 +1,5 @@
 """Rows to numbers: the first step of every fitted pipeline, so that predicting is as fitting was."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -111,16 +110,16 @@ class FeatureTable(TransformerMixin, BaseEstimator):
         return np.asarray(self.feature_names_out_, dtype=object)
 
     def formulas(self) -> dict[str, str]:
-        """Return each column that can explain something as a formula on inputs and derived columns."""
+        """Return each column of the table as a formula on inputs and derived columns."""
         check_is_fitted(self)
-        plain = {name: name for name in self.columns if name not in self.categories_}
+        plain = {name: as_column(name) for name in self.columns if name not in self.categories_}
         spelled = {
             f"{n}={v}": f"{as_column(n)} == {v!r}"
             for n, values in self.categories_.items()
             for v in values[1:]
         }
         known = plain | spelled
-        return {name: known[name] for name in itertools.compress(self.feature_names_out_, self.telling_)}
+        return {name: known[name] for name in self.feature_names_out_}
 
     def _names_of(self, name: str) -> list[str]:
         return (
