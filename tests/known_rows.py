@@ -1,6 +1,6 @@
 """Token rows of a known truth, shaped and typed as a dataset returns them, and the analysis of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,3 +91,10 @@ def analysed(make_pipeline: Callable[..., Pipeline]) -> Analyse:
         return analyse(rows, pipeline or make_pipeline(), SplitConfig(split, test_size, 0), about, **options)
 
     return run
+
+
+def never_quicker(spec: Mapping[str, Any], rows: pd.DataFrame, predicted_ms: Any) -> Any:
+    """Return what a predictor answers where its pipeline says so: no less than its phase's fastest step."""
+    fastest = {phase: entry["fastest_ms"] for phase, entry in spec["domain"]["phases"].items()}
+    least = rows["phase"].map(fastest) if spec["domain"]["phase"] else fastest["all"]
+    return pd.Series(np.maximum(predicted_ms, least), index=rows.index)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from known_rows import never_quicker
 from filelock import FileLock
 
 import llmlat
@@ -316,7 +317,8 @@ def test_the_predictor_predicts_the_predictions(measured: Path) -> None:
     latency = predictor.predict(
         prompt_tokens=predictions["prompt_tokens"], context_length=predictions["context_length"]
     )
-    np.testing.assert_allclose(latency, predictions["predicted_ms"], rtol=1e-9)
+    expected = never_quicker(predictor.spec, predictions, predictions["predicted_ms"])
+    np.testing.assert_allclose(latency, expected, rtol=1e-9)
     error = (predictions["predicted_ms"] - predictions["token_latency_ms"]).abs().mean()
     assert error == pytest.approx(metrics_of(folder)["mae_ms"])
 
@@ -346,10 +348,12 @@ def test_another_regressor_is_kept_as_a_pipeline_beside_its_file(
     assert {path.name for path in folder.iterdir()} == RUN_FOLDER
     assert metrics_of(folder)["coefficients"] is None
     predictions = pd.read_parquet(folder / "predictions.parquet")
-    latency = llmlat.load_predictor(folder).predict(
+    predictor = llmlat.load_predictor(folder)
+    latency = predictor.predict(
         prompt_tokens=predictions["prompt_tokens"], context_length=predictions["context_length"]
     )
-    np.testing.assert_allclose(latency, predictions["predicted_ms"], rtol=1e-9)
+    expected = never_quicker(predictor.spec, predictions, predictions["predicted_ms"])
+    np.testing.assert_allclose(latency, expected, rtol=1e-9)
 
 
 def test_the_same_command_measures_once(measured: Path, cli: SimpleNamespace, tiny: tuple[str, ...]) -> None:
