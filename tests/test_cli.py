@@ -310,6 +310,7 @@ def test_the_dataset_file_says_where_the_rows_are(measured: Path) -> None:
     assert described["key"] == described["provenance"]["key"] == metrics_of(folder)["dataset_key"]
 
 
+.mark.filterwarnings("ignore::llmlat.OutsideWarning")
 def test_the_predictor_predicts_the_predictions(measured: Path) -> None:
     folder = only_run_folder(measured)
     predictions = pd.read_parquet(folder / "predictions.parquet")
@@ -336,7 +337,8 @@ def test_fitting_again_loads_no_torch_and_says_the_same(measured: Path, cli: Sim
     assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*")} == before
 
 
-def test_another_regressor_is_kept_as_a_pipeline_beside_its_file(
+.mark.filterwarnings("ignore::llmlat.OutsideWarning")
+def test_another_regressor_is_whole_in_its_file(
     cli: SimpleNamespace, dataset: Dataset
 ) -> None:
     target = "regressor._target_=sklearn.tree.DecisionTreeRegressor"

@@ -79,7 +79,7 @@ class Inputs:
         elif steps is None or isinstance(steps, Mapping):
             given = dict(steps or {})
         else:
-            raise TypeError(f"steps: a mapping or a frame is asked with, not a {type(steps).__name__}.")
+            raise TypeError(f"predict() takes its inputs by name, a mapping or a frame; got {str(steps)[:40]}.")
         twice = sorted(set(given) & set(said))
         if twice:
             raise TypeError(f"{twice[0]} is said twice: by keyword, and in the steps.")
