@@ -8,6 +8,7 @@ No torch here: the predicting half is tested without it.
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+# Where the tests are started in the background, Ctrl-C is ignored, and by every process that they start too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before anything imports torch or numpy: two workers share two cores, so a thread each.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_variable] = "1"

@@ -302,7 +302,7 @@ def test_metrics_hold_what_the_contract_says(measured: Path) -> None:
 def test_the_dataset_file_says_where_the_rows_are(measured: Path) -> None:
     folder = only_run_folder(measured)
     described = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    assert set(described) == {"key", "path", "n_rows", "provenance"}
+    assert set(described) == {"key", "path", "n_rows", "provenance", "sha256"}
     rows = pd.read_parquet(folder.parents[1] / "datasets" / described["key"] / "rows")
     assert Path(described["path"]).parts[-4:] == ("outputs", "datasets", described["key"], "rows")
     assert len(rows) == described["n_rows"] == 72 + 16

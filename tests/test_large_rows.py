@@ -35,9 +35,8 @@ def run_of(cli: SimpleNamespace, *arguments: str, split: str = "by_request") -> 
     return json.loads((folder / "metrics.json").read_text()), folder
 
 
-@pytest.mark.parametrize("regressor", ["ridge", "physics"])
-def test_a_table_is_fitted_exactly_where_it_lies(cli: SimpleNamespace, parquet: Path, regressor: str) -> None:
-    table = (
+def table_of(parquet: Path, regressor: str) -> tuple[str, ...]:
+    return (
         f"table.path={parquet}",
         "table.latency=seconds",
         "table.unit=s",
@@ -47,6 +46,21 @@ def test_a_table_is_fitted_exactly_where_it_lies(cli: SimpleNamespace, parquet: 
         "table.where='step > 0'",
         f"regressor={regressor}",
     )
+
+
+def test_physics_is_fitted_on_a_sample_and_tested_on_all(cli: SimpleNamespace, parquet: Path) -> None:
+    table = table_of(parquet, "physics")
+    whole, _ = run_of(cli, *table, "name=whole")
+    large, _ = run_of(cli, *table, "name=large", "large.rows=1000", "large.sample_rows=600")
+    assert large["large"]["how"].startswith("sampled by group")
+    for name in ("n_events", "n_test", "n_requests"):
+        assert large[name] == whole[name]
+    for name in ("mae_ms", "rmse_ms", "median_ae_ms"):
+        assert large[name] == pytest.approx(whole[name], rel=0.1)
+
+
+def test_a_table_is_fitted_exactly_where_it_lies(cli: SimpleNamespace, parquet: Path) -> None:
+    table = table_of(parquet, "ridge")
     whole, _ = run_of(cli, *table, "name=whole")
     large, folder = run_of(cli, *table, "name=large", "large.rows=1000", "large.sample_rows=400")
     assert whole["large"] is None

@@ -13,9 +13,7 @@ def linear_of(spec: Mapping[str, Any]) -> Callable[[Values], Any]:
     intercept = _finite(spec["intercept_per_unit_ms"])
     floor_ms = spec.get("floor_ms")
     is_plain = not spec.get("derived") and not any("formula" in entry for entry in spec["features"].values())
-    missing = {
-        name: _finite(entry["missing"]) for name, entry in spec["features"].items() if "missing" in entry
-    }
+    missing = _missing(spec)
     if floor_ms is None and is_plain:
         return _plain_sum(tuple((*term, missing.get(term[0])) for term in terms), intercept)
     return _sum_of_formulas(spec, dict(terms), intercept, floor_ms, missing)
@@ -81,7 +79,7 @@ def function_evaluator(spec: Mapping[str, Any]) -> Callable[[Values], Any]:
     from llmlat.predict.functions import function_of
 
     function = function_of(spec["function"])
-    missing = {name: entry["missing"] for name, entry in spec["features"].items() if "missing" in entry}
+    missing = _missing(spec)
     columns = [
         (name, parse(entry["formula"])) if "formula" in entry else (name, None)
         for name, entry in spec["features"].items()
@@ -101,8 +99,7 @@ def function_evaluator(spec: Mapping[str, Any]) -> Callable[[Values], Any]:
         )
         X = np.empty((math.prod(shape), len(asked)))
         for place, ((name, _), one) in enumerate(zip(columns, asked, strict=True)):
-            filled = np.where(np.isnan(one), missing[name], one) if name in missing else one
-            X[:, place] = np.broadcast_to(filled, shape).ravel()
+            X[:, place] = np.broadcast_to(_filled(one, missing.get(name)), shape).ravel()
         latency = function(X).reshape(shape)
         return latency if latency.ndim else float(latency)
 
@@ -115,6 +112,11 @@ def _as_array(value: Any) -> Any:
     if value is None:
         raise TypeError("predict() takes numbers or arrays of numbers; got None.")
     return np.asarray(value, dtype=np.float64)
+
+
+def _missing(spec: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a feature is taken for where it is missing, of those that may be."""
+    return {name: _finite(entry["missing"]) for name, entry in spec["features"].items() if "missing" in entry}
 
 
 def _filled(values: Any, missing: float | None) -> Any:
